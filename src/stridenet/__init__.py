@@ -1,0 +1,90 @@
+"""Convolutional networks in plain Python on NumPy.
+
+Everything a user needs is here by name; a name is loaded when it is first used, so that importing stridenet costs
+next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stridenet import errors as errors, kernels as kernels, layout as layout
+    from stridenet.data.catalogue import open_data as open_data
+    from stridenet.data.dataset import Dataset as Dataset, Splits as Splits
+    from stridenet.data.images import Framing as Framing
+    from stridenet.data.loader import Loader as Loader
+    from stridenet.data.transforms import (
+        Normalize as Normalize,
+        Pad as Pad,
+        Pipeline as Pipeline,
+        RandomShift as RandomShift,
+        Resize as Resize,
+    )
+    from stridenet.errors import StridenetError as StridenetError
+    from stridenet.model import Model as Model, load as load
+    from stridenet.nn import functional as functional, init as init
+    from stridenet.nn.layer import Layer as Layer
+    from stridenet.nn.layers import (
+        Conv2d as Conv2d,
+        Dropout as Dropout,
+        Flatten as Flatten,
+        Linear as Linear,
+        MaxPool2d as MaxPool2d,
+        ReLU as ReLU,
+        Sigmoid as Sigmoid,
+        Tanh as Tanh,
+    )
+    from stridenet.nn.losses import cross_entropy as cross_entropy
+    from stridenet.nn.parameters import Parameter as Parameter, ParameterVector as ParameterVector
+    from stridenet.nn.sequential import Sequential as Sequential
+    from stridenet.optim import schedules as schedules
+    from stridenet.optim.optimizers import SGD as SGD, Adam as Adam
+    from stridenet.train.callbacks import BestWeights as BestWeights, Checkpoints as Checkpoints, Progress as Progress
+    from stridenet.train.checkpoint import CheckpointStore as CheckpointStore
+    from stridenet.train.metrics import Metrics as Metrics
+    from stridenet.train.trainer import Callback as Callback, Trainer as Trainer, evaluate as evaluate
+    from stridenet.zoo.models import lenet5 as lenet5
+
+_MODULES = ("errors", "kernels", "layout", "nn.functional", "nn.init", "optim.schedules")
+_NAMES: dict[str, tuple[str, ...]] = {
+    "data.catalogue": ("open_data",),
+    "data.dataset": ("Dataset", "Splits"),
+    "data.images": ("Framing",),
+    "data.loader": ("Loader",),
+    "data.transforms": ("Normalize", "Pad", "Pipeline", "RandomShift", "Resize"),
+    "errors": ("StridenetError",),
+    "model": ("Model", "load"),
+    "nn.layer": ("Layer",),
+    "nn.layers": ("Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "ReLU", "Sigmoid", "Tanh"),
+    "nn.losses": ("cross_entropy",),
+    "nn.parameters": ("Parameter", "ParameterVector"),
+    "nn.sequential": ("Sequential",),
+    "optim.optimizers": ("SGD", "Adam"),
+    "train.callbacks": ("BestWeights", "Checkpoints", "Progress"),
+    "train.checkpoint": ("CheckpointStore",),
+    "train.metrics": ("Metrics",),
+    "train.trainer": ("Callback", "Trainer", "evaluate"),
+    "zoo.models": ("lenet5",),
+}
+
+_MODULE_OF = {path.rpartition(".")[2]: path for path in _MODULES}
+_HOME_OF = {name: home for home, names in _NAMES.items() for name in names}
+__all__ = sorted([*_MODULE_OF, *_HOME_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("stridenet")
+    if name in _MODULE_OF:
+        return import_module(f"stridenet.{_MODULE_OF[name]}")
+    if name in _HOME_OF:
+        return getattr(import_module(f"stridenet.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module 'stridenet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,121 @@
+"""What all tests share: strict arithmetic, and the folders of real data."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import MAIN
+
+
+@pytest.fixture(autouse=True)
+def strict_arithmetic() -> Iterator[None]:
+    """No division by zero, no overflow and no invalid operation passes unseen."""
+    with np.errstate(divide="raise", over="raise", invalid="raise"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of data sets: STRIDENET_DATA, or shared/data beside the clone."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return _needed(Path(os.environ.get("STRIDENET_DATA") or beside))
+
+
+@pytest.fixture(scope="session")
+def mnist_folder(data_folder: Path) -> Path:
+    """The folder of the four MNIST files."""
+    return _needed(data_folder / "mnist")
+
+
+def _needed(folder: Path) -> Path:
+    if not folder.is_dir():
+        say = pytest.fail if os.environ.get("CI") else pytest.skip
+        say(f"no folder {folder}; set STRIDENET_DATA to the folder of data sets")
+    return folder
+
+
+def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
+    """One line with the promises that the collected tests prove."""
+    promises = {name for item in items for mark in item.iter_markers("promise") for name in mark.args}
+    return f"promises: {' '.join(sorted(promises)) or 'none'}"
+
+
+# A small world: a data set, a recipe, a trained run, and children that use them
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """`array` of bytes as an IDX file."""
+    sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four IDX files: 512 and 99 images 16 x 16 of four classes, light figures on black, noisy."""
+    folder, rng = tmp_path_factory.mktemp("idx"), np.random.default_rng(0)
+    figures = np.zeros((4, 16, 16))
+    figures[0, 4:12, 7:9] = figures[1, 7:9, 4:12] = 200  # a line down, a line across
+    figures[2, 4:12, 4:12] = 200
+    figures[3, 4:12, 4:12] = 200 * np.eye(8)
+    for name, count in (("train", 512), ("t10k", 99)):
+        labels = rng.integers(0, 4, count)
+        labels[:4] = range(4)
+        images = figures[labels] + rng.integers(0, 55, (count, 16, 16)) * (figures[labels] > 0)
+        write_idx(folder / f"{name}-images-idx3-ubyte", images)
+        write_idx(folder / f"{name}-labels-idx1-ubyte", labels)
+    return folder
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path, small_data: Path) -> Path:
+    """small.toml: three epochs of a small LeNet-5 on the images of `small_data`, four steps each."""
+    path = tmp_path / "small.toml"
+    path.write_text(f"""
+model = {{ name = "lenet5", args = {{ classes = 4, input_size = 16 }} }}
+data = {{ name = "{small_data}", validation = 128, augment = [{{ name = "random_shift", pixels = 1 }}] }}
+optimizer = {{ name = "sgd", lr = 0.02, momentum = 0.9 }}
+schedule = {{ name = "one_cycle" }}
+train = {{ epochs = 3, batch_size = 96 }}
+""")
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of lenet5-digits after six epochs: a model that knows most digits."""
+    from stridenet import cli
+
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    assert cli.run(["train", "lenet5-digits", "--epochs", "6", "--out", str(folder)]) == 0
+    return folder
+
+
+Child = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Child:
+    """child(code, *arguments, **environment): the code in another Python in tmp_path; None removes a variable."""
+
+    def run(code: str, *arguments: object, **environment: str | None) -> subprocess.CompletedProcess[str]:
+        merged = {name: text for name, text in (os.environ | environment).items() if text is not None}
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=merged, capture_output=True, text=True, timeout=120, errors="replace"
+        )
+
+    return run
+
+
+@pytest.fixture
+def stridenet_child(child: Child) -> Child:
+    """stridenet_child(*arguments, **environment): the command line in another process, in tmp_path."""
+    return functools.partial(child, MAIN)

@@ -1,0 +1,36 @@
+"""What several test files share: arrays in every memory order, the measure of an error, the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stridenet import layout
+from stridenet.layout import Array
+
+
+def _sliced(x: Array) -> Array:
+    """Every second element of an array full of NaN: who reads a wrong one shows it."""
+    room = np.full([2 * n + 1 for n in x.shape], np.nan, x.dtype)
+    view = room[tuple(slice(1, None, 2) for _ in x.shape)]
+    view[...] = x
+    return view
+
+
+# Copies of x, equal to it, in a memory order of their own.
+LAYOUTS = {
+    "batch-inner": lambda x: layout.outer(np.moveaxis(x, 0, -1).copy()),
+    "c-order": lambda x: x.copy(order="C"),
+    "fortran": lambda x: x.copy(order="F"),
+    "reversed": lambda x: np.flip(np.flip(x).copy()),
+    "sliced": _sliced,
+}
+
+# The command line, as a program for `python -c`.
+MAIN = "from stridenet.cli import main; main()"
+
+
+def normwise(found: Array, wanted: Array) -> float:
+    """max |found - wanted| / max |wanted|; the plain maximum where all wanted are zero."""
+    assert found.shape == wanted.shape
+    scale = float(np.max(np.abs(wanted), initial=0.0))
+    return float(np.max(np.abs(found - wanted), initial=0.0)) / (scale or 1.0)
