@@ -1,0 +1,95 @@
+"""Backends: one module per technique, arrays in, arrays out, no state, no checks.
+
+Every backend has the same functions with the same arguments; `loops` defines what each computes. x is
+(N, C, H, W) in any memory order, results are batch innermost. `window` is the resolved geometry of
+`shapes.Window`; what a forward returns beside y is for its own backward only.
+
+    conv2d(x, weight, bias, window, groups) -> y, columns
+    conv2d_backward(dy, x, weight, columns, window, groups, need_dx) -> dx or None, dweight
+    max_pool2d(x, window) -> y
+    max_pool2d_backward(dy, x, y, window) -> dx
+    linear(x, weight, bias) -> y
+    linear_backward(dy, x, weight, need_dx) -> dx or None, dweight
+
+The bias of each is added per output channel; its gradient, a sum of dy, needs no kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from stridenet.layout import Array
+from stridenet.shapes import Window, choice
+
+NAMES = ("auto", "loops", "im2col")
+_chosen: ContextVar[str] = ContextVar("stridenet.kernels", default="auto")
+
+
+class Backend(Protocol):
+    """What a backend module offers; the arguments are those of the module docstring."""
+
+    def conv2d(self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> tuple[Array, Any]:
+        """y (N, K, P, Q), and what the backward can reuse."""
+        ...
+
+    def conv2d_backward(
+        self, dy: Array, x: Array, weight: Array, columns: Any, window: Window, groups: int, need_dx: bool
+    ) -> tuple[Array | None, Array]:
+        """dx (N, C, H, W) or None, dweight (K, C / groups, R, S)."""
+        ...
+
+    def max_pool2d(self, x: Array, window: Window) -> Array:
+        """y (N, C, P, Q)."""
+        ...
+
+    def max_pool2d_backward(self, dy: Array, x: Array, y: Array, window: Window) -> Array:
+        """dx (N, C, H, W); each window's gradient goes to its first maximum, row by row."""
+        ...
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """y (N, K)."""
+        ...
+
+    def linear_backward(self, dy: Array, x: Array, weight: Array, need_dx: bool) -> tuple[Array | None, Array]:
+        """dx (N, D) or None, dweight (K, D)."""
+        ...
+
+
+def resolve(name: str | None = None) -> str:
+    """The backend that `name` stands for; None is the one chosen by `use`, "auto" the fastest there is.
+
+    Raises:
+        ConfigError: there is no such backend.
+    """
+    name = choice("kernels", _chosen.get() if name is None else name, NAMES)
+    return "im2col" if name == "auto" else name
+
+
+def get(name: str | None = None) -> Backend:
+    """The backend module that `name` stands for, as in `resolve`."""
+    if resolve(name) == "loops":
+        from stridenet.kernels import loops
+
+        return loops
+    from stridenet.kernels import im2col
+
+    return im2col
+
+
+@contextmanager
+def use(name: str) -> Generator[None]:
+    """Choose the backend of this thread of control, inside a ``with`` block.
+
+    >>> with use("loops"):
+    ...     resolve()
+    'loops'
+    """
+    resolve(name)
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
