@@ -1,0 +1,1 @@
+"""Networks: pure operations, parameters, layers and losses."""
