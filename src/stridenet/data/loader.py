@@ -1,0 +1,101 @@
+"""Batches of a data set: each image once an epoch, and any epoch can be entered at any batch.
+
+The order of epoch e and the augmentation of its batch b are functions of (seed, e, b), never of what was drawn before.
+A run that was interrupted continues with the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from stridenet import layout, seeding
+from stridenet.data.dataset import Dataset
+from stridenet.errors import ConfigError, DataError
+from stridenet.layout import Array
+from stridenet.shapes import integer
+
+Batch = tuple[Array, Array, Array | None]  # x (N, C, H, W), targets (N, ...), sample weights (N,)
+
+
+def to_unit(images: Array) -> Array:
+    """Images (N, C, H, W) as a network's input: batch innermost, uint8 0..255 as float32 0..1, floats as they are.
+
+    >>> float(to_unit(np.full((1, 1, 2, 2), 255, np.uint8)).max())
+    1.0
+    """
+    x = layout.to_batch_inner(images)  # bytes are transposed, floats would be four times the traffic
+    return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
+
+
+class Loader:
+    """Batches (x, targets, weights) of `dataset`; `len(loader)` is their number in an epoch.
+
+    x is (N, C, H, W), batch innermost, float32 (float64 if the images are); weights are None. `augment(x, rng)` sees
+    images in 0..1, then `transform(x)` is applied. The last batch is smaller, or left out with `drop_last`.
+
+    Raises:
+        DataError: the data set holds no image.
+        ConfigError: batch_size is not a positive integer, or `drop_last` leaves no batch.
+
+    >>> dataset = Dataset(np.zeros((5, 1, 2, 2), np.uint8), np.arange(5), tuple("abcde"))
+    >>> [x.shape for x, targets, weights in Loader(dataset, 2, shuffle=True).epoch(0)]
+    [(2, 1, 2, 2), (2, 1, 2, 2), (1, 1, 2, 2)]
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        *,
+        transform: Callable[[Array], Array] | None = None,
+        augment: Callable[[Array, np.random.Generator], Array] | None = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(dataset, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(
+                f"Loader: expected a Dataset, got {type(dataset).__name__}; Dataset(images, targets, classes)"
+            )
+        self.dataset = dataset
+        self.batch_size = integer("Loader", "batch_size", batch_size)
+        self.transform, self.augment = transform, augment
+        self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
+        self._images = np.ascontiguousarray(dataset.images)  # np.take would copy all of them for every batch
+        if len(dataset) == 0:
+            raise DataError("Loader: expected at least one image, got an empty data set")
+        if len(self) == 0:
+            raise ConfigError(
+                f"Loader: expected batch_size <= {len(dataset)}, the number of images, got {batch_size} with"
+                " drop_last; no batch would be left"
+            )
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full if self.drop_last or rest == 0 else full + 1
+
+    def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `e`, from batch `start` on: the same as an epoch that ran there would give.
+
+        Raises:
+            ConfigError: e is negative, or start is not in 0..len(loader).
+        """
+        e = integer("Loader.epoch", "e", e, minimum=0)
+        start = integer("Loader.epoch", "start", start, minimum=0)
+        if start > len(self):
+            raise ConfigError(f"Loader.epoch: expected start <= {len(self)}, the number of batches, got {start}")
+        return self._batches(e, start)
+
+    def _batches(self, e: int, start: int) -> Iterator[Batch]:
+        n = len(self.dataset)
+        order = seeding.stream(self.seed, "shuffle", e).permutation(n) if self.shuffle else np.arange(n)
+        for b in range(start, len(self)):
+            rows = order[b * self.batch_size : (b + 1) * self.batch_size]
+            x = to_unit(np.take(self._images, rows, axis=0))  # (N, C, H, W)
+            if self.augment is not None:
+                x = self.augment(x, seeding.stream(self.seed, "augment", e, b))
+            if self.transform is not None:
+                x = self.transform(x)
+            yield x, self.dataset.targets[rows], None

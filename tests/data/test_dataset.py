@@ -1,0 +1,219 @@
+"""Dataset: what it refuses, and the split, the subset and the fingerprint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stridenet.data.dataset import Dataset
+from stridenet.errors import ConfigError, DataError, LabelError, StridenetError
+
+AB = ("a", "b")
+
+
+def images(n: int = 2, dtype: Any = np.uint8) -> Any:
+    return np.arange(n * 6).reshape(n, 1, 2, 3).astype(dtype)
+
+
+def labelled(labels: list[int], k: int = 10) -> Dataset:
+    return Dataset(images(len(labels)), np.array(labels), tuple(str(i) for i in range(k)))
+
+
+def test_it_holds_what_it_was_given() -> None:
+    x, y = images(), np.array([1, 0], np.uint8)
+    dataset = Dataset(x, y, AB)
+    assert len(dataset) == 2
+    assert dataset.image_shape == (1, 2, 3)
+    assert dataset.images is x
+    assert dataset.targets.dtype == np.int64
+    assert dataset.targets.tolist() == [1, 0]
+    assert dataset.classes == AB
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 3)])
+def test_float_targets_need_no_classes(shape: tuple[int, ...]) -> None:
+    dataset = Dataset(images(), np.ones(shape, np.float32))
+    assert dataset.targets.dtype == np.float32
+    assert dataset.targets.shape == shape
+
+
+@pytest.mark.promise("P02")
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((2, 2, 3), np.uint8), r"expected images of shape \(N, C, H, W\), got \(2, 2, 3\).*images\[:, None\]"),
+        (np.zeros((2, 6), np.uint8), r"shape \(N, C, H, W\), got \(2, 6\)"),
+        (np.zeros((2, 1, 0, 3), np.uint8), "at least one pixel"),
+        (np.zeros((2, 1, 2, 3), object), "type uint8.*got object"),
+        (np.zeros((2, 1, 2, 3), complex), "got complex128"),
+        (np.zeros((2, 1, 2, 3), str), "got <U1"),
+        (np.zeros((2, 1, 2, 3), np.int64), "got int64"),
+        ([[[[1]]], [[[1, 2]]]], "entries of different shapes"),
+    ],
+)
+def test_images_it_refuses(x: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Dataset(x, np.array([0, 1]), AB)
+
+
+@pytest.mark.promise("P02")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("index", [(0, 0, 0, 0), (1, 0, 1, 2), (0, 0, 1, 0)])
+def test_non_finite_pixels_are_named(value: float, index: tuple[int, ...]) -> None:
+    x = images(dtype=np.float32)
+    x[index] = value
+    x[1, 0, 1, 2] = value  # the first one is named
+    with pytest.raises(DataError, match=rf"finite pixels, got {value} at index \({', '.join(map(str, index))}\)"):
+        Dataset(x, np.array([0, 1]), AB)
+
+
+@pytest.mark.promise("P02")
+@pytest.mark.parametrize("dtype", [">f4", ">f8"])
+def test_big_endian_images_are_converted(dtype: str) -> None:
+    dataset = Dataset(images(dtype=dtype), np.array([0, 1]), AB)
+    assert dataset.images.dtype.isnative
+    assert np.array_equal(dataset.images, images())
+
+
+@pytest.mark.promise("P02")
+def test_read_only_and_reversed_images_are_taken() -> None:
+    x = images(4)[::-1]
+    x.flags.writeable = False
+    assert np.array_equal(Dataset(x, np.array([0, 1, 0, 1]), AB).images, images(4)[::-1])
+
+
+def test_no_image_is_a_data_set() -> None:
+    assert len(Dataset(images(0), np.array([], np.int64), AB)) == 0
+    assert len(Dataset(images(0, np.float32), np.array([]))) == 0
+
+
+@pytest.mark.promise("P03", "I10")
+@pytest.mark.parametrize(
+    ("y", "classes", "message"),
+    [
+        ([0, -1], AB, "labels in 0..1 for 2 classes, got -1 at index 1"),
+        ([0, 2], AB, "got 2 at index 1"),
+        (np.array([0, 255], np.uint8), AB, "got 255 at index 1"),
+        (np.array([2**63, 0], np.uint64), AB, "got 9223372036854775808 at index 0"),
+        ([1.5, 0], AB, r"integer labels in 0..1, got float64 \(labels\[0\] is 1.5\)"),
+        ([np.nan, 0], AB, "got float64"),
+        ([True, False], AB, r"got bool \(labels\[0\] is True\)"),
+        (["a", "b"], AB, "got <U1"),
+        ([[0], [1]], AB, r"labels of shape \(N,\), got \(2, 1\)"),
+        ([[1, 0], [1, 1]], AB, "argmax"),
+        ([0, 1, 0], AB, "got 2 images and 3 labels"),
+        (1, AB, "got 2 images and no axis"),
+        ([0, 1], (), "float targets without classes, got int64"),
+        ([0.0, np.nan], (), r"finite targets, got nan at index \(1\)"),
+    ],
+)
+def test_labels_it_refuses(y: Any, classes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        Dataset(images(), y, classes)
+
+
+@pytest.mark.parametrize("classes", ["ab", None, 2, (0, 1), {"a", "b"}])
+def test_classes_it_refuses(classes: Any) -> None:
+    with pytest.raises(ConfigError, match="classes to be a tuple of names"):
+        Dataset(images(), np.array([0, 1]), classes)
+
+
+def test_subset_keeps_images_and_targets_together() -> None:
+    dataset = labelled([3, 1, 4, 1, 5])
+    part = dataset.subset([4, 0])
+    assert part.targets.tolist() == [5, 3]
+    assert np.array_equal(part.images, dataset.images[[4, 0]])
+    assert len(dataset.subset([])) == 0
+
+
+@pytest.mark.parametrize("indices", [[-1], [5], [0.0], [[0]], [True] * 5])
+def test_indices_that_subset_refuses(indices: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Dataset\.subset: expected"):
+        labelled([3, 1, 4, 1, 5]).subset(indices)
+
+
+@pytest.mark.parametrize("part", [1, 7, 33, 0.1, 0.5, 0.99])
+def test_split_puts_every_image_into_one_of_two(part: float) -> None:
+    rng = np.random.default_rng(0)
+    x = np.arange(100, dtype=np.float32).reshape(100, 1, 1, 1)
+    dataset = Dataset(x, rng.integers(0, 3, 100), tuple("abc"))
+    for seed in range(5):
+        rest, chosen = dataset.split(part, seed=seed)
+        assert len(chosen) == (part if isinstance(part, int) else round(part * 100))
+        for half in (rest, chosen):  # in their old order, each with its own label
+            rows = half.images.ravel().astype(int)
+            assert np.array_equal(rows, np.sort(rows))
+            assert np.array_equal(half.targets, dataset.targets[rows])
+        assert sorted([*rest.images.ravel(), *chosen.images.ravel()]) == list(range(100))
+
+
+def test_split_is_stratified() -> None:
+    sizes = [50, 30, 13, 7]
+    dataset = labelled(np.repeat(np.arange(4), sizes).tolist(), k=5)  # class 4 has no image
+    for count in (1, 10, 20, 37, 50, 99):
+        taken = np.bincount(dataset.split(count, seed=3)[1].targets, minlength=4)
+        assert taken.sum() == count
+        assert np.all(np.abs(taken - np.array(sizes) * count / 100) < 1)
+
+
+def test_split_depends_on_the_seed_alone() -> None:
+    dataset = labelled([0, 1] * 50)
+    fingerprints = [dataset.split(20, seed=seed)[1].fingerprint() for seed in (0, 0, 1, 2)]
+    assert fingerprints[0] == fingerprints[1]
+    assert len(set(fingerprints)) == 3
+
+
+def test_split_draws_each_image_equally_often() -> None:
+    x = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
+    dataset = Dataset(x, np.arange(20) % 2, AB)
+    drawn = np.concatenate([dataset.split(5, seed=seed)[1].images.ravel() for seed in range(800)])
+    counts = np.bincount(drawn.astype(int), minlength=20)
+    assert np.all(np.abs(counts - 200) < 5 * np.sqrt(200))
+
+
+def test_split_without_classes_is_random() -> None:
+    dataset = Dataset(images(10), np.arange(10.0))
+    rest, part = dataset.split(0.3, seed=0)
+    assert sorted([*rest.targets, *part.targets]) == list(range(10))
+    assert len(part) == 3
+
+
+@pytest.mark.promise("P06")
+@pytest.mark.parametrize("part", [0, 0.0, 1.0, -1, -0.5, 10, 11, 1.5, 0.01, 0.99, float("nan"), True, "1", None])
+def test_parts_that_split_refuses(part: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Dataset\.split: expected"):
+        labelled([0] * 10).split(part, seed=0)
+
+
+def test_fingerprint_sees_every_bit() -> None:
+    x, y = images(), np.array([0, 1])
+    x2, y2 = x.copy(), y.copy()
+    x2[1, 0, 1, 2] ^= 1
+    y2[0] = 1
+    variants = [
+        Dataset(x, y, AB),
+        Dataset(x2, y, AB),
+        Dataset(x, y2, AB),
+        Dataset(x.reshape(2, 1, 3, 2), y, AB),
+        Dataset(x.astype(np.float32), y, AB),
+        Dataset(x.astype(np.float64), y, AB),
+        Dataset(x, y * 0, AB),
+        Dataset(x, y * 0.0),
+    ]
+    assert len({dataset.fingerprint() for dataset in variants}) == len(variants)
+    assert Dataset(np.asfortranarray(x), y, AB).fingerprint() == variants[0].fingerprint()
+    assert len(Dataset(images(0), np.array([], int), AB).fingerprint()) == 64
+
+
+def test_a_data_set_cannot_be_changed_after_its_check() -> None:
+    dataset = labelled([0])
+    with pytest.raises(AttributeError):
+        dataset.targets = np.array([99])  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_errors_are_of_the_family_and_one_line() -> None:
+    with pytest.raises(StridenetError) as caught:
+        Dataset(images(), np.array([0, 7]), AB)
+    assert "\n" not in str(caught.value)
