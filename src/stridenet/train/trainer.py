@@ -1,0 +1,286 @@
+"""The training loop, the same evaluation for every set, and the state that a resumed run needs."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import numpy as np
+
+from stridenet.data.loader import Loader
+from stridenet.errors import CheckpointCorruptError, CheckpointMismatchError, ConfigError, NumericsError, shown
+from stridenet.layout import Array
+from stridenet.nn.layer import Layer
+from stridenet.nn.losses import Loss, cross_entropy
+from stridenet.nn.objective import LayerByLayer
+from stridenet.optim.optimizers import Optimizer
+from stridenet.shapes import integer
+from stridenet.train.communicator import SOLO, Communicator
+from stridenet.train.metrics import Metrics, combined, measure
+
+History = list[dict[str, Any]]
+
+# The products of a batch are too small to share: threads gain little on a quiet machine and wait for each other on a
+# busy one, and sums in another order have other bits.
+BLAS_THREADS = 1
+
+
+def blas_threads() -> AbstractContextManager[object]:
+    """The context in which networks are trained and evaluated: BLAS_THREADS threads for a matrix product.
+
+    The limit is the process's. Only the main thread sets it: threads that set and lift it in turns would leave it.
+    """
+    from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
+
+    main = threading.current_thread() is threading.main_thread()
+    return threadpool_limits(limits=BLAS_THREADS, user_api="blas") if main else nullcontext()
+
+
+def _quiet() -> np.errstate:
+    """What diverges is an error in the end, not a warning before."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
+class Callback:
+    """Something that watches a run; every method may stay as it is. Its state is saved with the run's."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Before the first step of `fit`, of a new run and of a resumed one."""
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Before the first step of an epoch, or of the rest of one."""
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        """After every step; `loss` is the mean of its batch."""
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """After an epoch; `row` is its line of the history."""
+
+    def on_finish(self, trainer: Trainer) -> None:
+        """When `fit` ends, finished or stopped."""
+
+    def state_dict(self) -> dict[str, Array]:
+        """The arrays that a resumed run needs."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Take over a state of `state_dict`."""
+
+
+def scores_of(network: Layer, data: Loader) -> Iterator[tuple[Array, Array]]:
+    """The scores (N, K) and targets (N,) of every image of `data`, batch by batch; `network` is in evaluation mode.
+
+    Raises:
+        ConfigError: the loader leaves images out or changes them.
+        NumericsError: a score is not finite.
+    """
+    if data.drop_last or data.augment is not None:
+        raise ConfigError("evaluate: expected a loader of every image as it is, got drop_last or augment")
+    for x, y, _ in data.epoch(0):
+        with blas_threads(), _quiet():
+            scores = network.forward(x)
+        if not np.isfinite(scores).all():
+            raise NumericsError("evaluate: expected finite scores, got NaN or infinity; the network has diverged")
+        yield scores, y
+
+
+def evaluate(network: Layer, data: Loader, loss: Loss = cross_entropy) -> Metrics:
+    """Loss and accuracy of `network` on every image of `data`; memory is that of one batch."""
+    mode = network.training
+    network.eval()
+    try:
+        return combined([measure(scores, y, loss(scores, y)[0]) for scores, y in scores_of(network, data)])
+    finally:
+        network.train(mode)
+
+
+class Trainer:
+    """Trains a network; any step can be left and entered again.
+
+    Args:
+        network: trained in place.
+        optimizer: made with `network.pack()`.
+        loss: (scores, targets, weights) -> (mean loss, dscores).
+        callbacks: called in this order.
+        comm: averages the gradients of several workers.
+        seed: of the random layers; step t of a run always sees the same masks.
+    """
+
+    def __init__(
+        self,
+        network: Layer,
+        optimizer: Optimizer,
+        loss: Loss = cross_entropy,
+        *,
+        callbacks: Sequence[Callback] = (),
+        comm: Communicator = SOLO,
+        seed: int = 0,
+    ) -> None:
+        self.network, self.optimizer, self.loss = network, optimizer, loss
+        self.callbacks, self.comm, self.seed = callbacks, comm, integer("Trainer", "seed", seed, minimum=0)
+        self.params = network.pack()
+        if not isinstance(optimizer, Optimizer) or optimizer.params is not self.params:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(
+                "Trainer: expected an optimizer of this network's parameters; make it with network.pack()"
+            )
+        self.objective = LayerByLayer(network, loss)
+        self.history: History = []
+        self.epoch = self.batch = 0  # where the run is: epochs done, batches done of the one under way
+        self._loss_sum, self._images, self._seconds = 0.0, 0, 0.0  # of the epoch under way
+        self._stopping = False
+
+    @_quiet()
+    def step(self, x: Array, y: Array, weights: Array | None = None) -> float:
+        """One step on the batch x (N, C, H, W), y (N,), weights (N,) or None; its mean loss.
+
+        Raises:
+            NumericsError: the loss is not finite; the parameters are those before the step.
+        """
+        self.params.zero_grad()
+        loss = self.objective.loss_and_gradient(x, y, weights)
+        if not math.isfinite(loss):
+            raise self._diverged(loss, x)
+        self.comm.mean(self.params.grad)
+        self.optimizer.step()
+        return loss
+
+    def _diverged(self, loss: float, x: Array) -> NumericsError:
+        step, (layer, tensor) = self.optimizer.t, self.objective.first_non_finite(x)
+        message = (
+            f"step {step}: expected a finite loss, got {loss}, first not finite: {tensor}; lower the learning rate"
+        )
+        return NumericsError(message, step=step, layer=layer, tensor=tensor)
+
+    def fit(self, train: Loader, validation: Loader | None = None, *, epochs: int) -> History:
+        """Train until `epochs` epochs are done in all; one row a finished epoch.
+
+        A row has epoch (from 0), step, lr (of its last step), train_loss (the mean over the epoch as it was trained),
+        seconds, and with `validation` its loss, accuracy, interval and n.
+
+        Raises:
+            NumericsError: a loss or a parameter is not finite.
+        """
+        epochs = integer("Trainer.fit", "epochs", epochs, minimum=0)
+        self.network.train()
+        for callback in self.callbacks:
+            callback.on_start(self)
+        while self.epoch < epochs and not self._stopping:
+            for callback in self.callbacks:
+                callback.on_epoch_start(self)
+            with blas_threads():
+                self._train_epoch(train)
+            if self.batch == len(train):
+                self._finish_epoch(validation)
+        self._stopping = False
+        self._check_finite()
+        for callback in self.callbacks:
+            callback.on_finish(self)
+        return self.history
+
+    def stop(self) -> None:
+        """Let `fit` end after the step under way, or the next `fit` before its first step."""
+        self._stopping = True
+
+    def evaluate(self, data: Loader) -> Metrics:
+        """Loss and accuracy on every image of `data`."""
+        return evaluate(self.network, data, self.loss)
+
+    def _train_epoch(self, train: Loader) -> None:
+        begin = time.perf_counter() - self._seconds
+        for x, y, weights in train.epoch(self.epoch, start=self.batch):
+            self.network.reseed(self.seed, self.optimizer.t)
+            loss = self.step(x, y, weights)
+            self.batch += 1
+            self._loss_sum += loss * len(y)
+            self._images += len(y)
+            self._seconds = time.perf_counter() - begin
+            for callback in self.callbacks:
+                callback.on_step(self, loss)
+            if self._stopping:
+                return
+
+    def _finish_epoch(self, validation: Loader | None) -> None:
+        self._check_finite()
+        row: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step": self.optimizer.t,
+            "lr": self.optimizer.lr(self.optimizer.t - 1),
+            "train_loss": self._loss_sum / self._images,
+        }
+        if validation is not None:
+            try:
+                found = self.evaluate(validation)
+            except NumericsError as error:
+                error.step = self.optimizer.t
+                raise
+            row |= {"validation_loss": found.loss, "validation_accuracy": found.accuracy}
+            row |= {"validation_interval": list(found.interval), "validation_n": found.n}
+        row["seconds"] = round(self._seconds, 3)
+        self.history.append(row)
+        self.epoch, self.batch = self.epoch + 1, 0
+        self._loss_sum, self._images, self._seconds = 0.0, 0, 0.0
+        for callback in self.callbacks:
+            callback.on_epoch(self, row)
+
+    def _check_finite(self) -> None:
+        """A finite loss may come before an infinite step; nothing broken is evaluated or saved."""
+        for name, part in self.params.slices.items():
+            if not np.isfinite(self.params.value[part]).all():
+                raise NumericsError(
+                    f"step {self.optimizer.t}: expected finite parameters, got others in {name}; lower the lr",
+                    step=self.optimizer.t,
+                    layer=name.rpartition(".")[0],
+                    tensor=f"parameter {name}",
+                )
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """All that a resumed run needs, as named arrays and a dict that JSON can hold."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
+        for i, callback in enumerate(self.callbacks):
+            tensors |= {f"callback{i}.{name}": value for name, value in callback.state_dict().items()}
+        where = {"epoch": self.epoch, "batch": self.batch, "history": list(self.history)}
+        sums = {"loss_sum": self._loss_sum, "images": self._images, "seconds": self._seconds}
+        return tensors, where | sums
+
+    def load_state(self, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
+        """Continue where `state` was taken: the same bits follow as if nothing had come between.
+
+        Raises:
+            CheckpointCorruptError: the numbers contradict each other.
+            CheckpointMismatchError, WeightsMismatchError: it is of another network or optimizer.
+        """
+        parts: dict[str, dict[str, Array]] = {}
+        for name, value in tensors.items():
+            owner, _, rest = name.partition(".")
+            parts.setdefault(owner, {})[rest] = value
+        own = {"network", "optimizer", *(f"callback{i}" for i in range(len(self.callbacks)))}
+        if not parts.keys() <= own:
+            raise CheckpointMismatchError(f"checkpoint: expected parts {sorted(own)}, got {sorted(parts)}")
+        fields = _checked_fields(meta)
+        self.network.load_state_dict(parts.get("network", {}))
+        self.optimizer.load_state_dict(parts.get("optimizer", {}))
+        for i, callback in enumerate(self.callbacks):
+            callback.load_state_dict(parts.get(f"callback{i}", {}))
+        self.epoch, self.batch, self.history = fields["epoch"], fields["batch"], list(fields["history"])
+        self._loss_sum, self._images, self._seconds = fields["loss_sum"], fields["images"], fields["seconds"]
+
+
+_FIELDS = {"epoch": int, "batch": int, "history": list, "loss_sum": float, "images": int, "seconds": float}
+
+
+def _checked_fields(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`meta` as `Trainer.state` made it, or CheckpointCorruptError."""
+    for name, kind in _FIELDS.items():
+        value: Any = meta.get(name)
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise CheckpointCorruptError(f"checkpoint: expected {name} as a {kind.__name__}, got {shown(value)}")
+    rows, done = cast("list[Any]", meta["history"]), meta["epoch"]
+    numbers = [cast("dict[str, Any]", row).get("epoch") if isinstance(row, dict) else None for row in rows]
+    if len(rows) != done or numbers != list(range(done)):
+        raise CheckpointCorruptError(f"checkpoint: expected a history of {done} epochs, got {len(rows)} others")
+    return meta
