@@ -1,0 +1,1 @@
+"""Pictures and pages that explain a model or a run."""

@@ -1,0 +1,1 @@
+"""Networks and recipes that work as they are."""

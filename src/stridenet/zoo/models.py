@@ -1,0 +1,57 @@
+"""The networks that recipes name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from stridenet.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from stridenet.nn.sequential import Sequential
+from stridenet.shapes import choice, integer
+
+
+def lenet5(*, classes: int = 10, channels: int = 1, input_size: int = 28, rng: np.random.Generator) -> Sequential:
+    """LeNet-5 as it is built today: ReLU and max pooling instead of squashed subsampling, no RBF output.
+
+    28x28 digits give 44 426 parameters, 32x32 digits (28 padded by 2, the size of 1998) give 61 706. The original is
+    LeCun, Bottou, Bengio and Haffner 1998, *Gradient-Based Learning Applied to Document Recognition*.
+
+    >>> len(lenet5(rng=np.random.default_rng(0)).pack())
+    44426
+    """
+    size = integer("lenet5", "input_size", input_size, minimum=16)
+    side = ((size - 4) // 2 - 4) // 2  # rows of the last map: 4 for 28, 5 for 32
+    return Sequential(
+        Conv2d(channels, 6, 5, rng=rng),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(6, 16, 5, rng=rng),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Linear(16 * side * side, 120, rng=rng),
+        ReLU(),
+        Linear(120, 84, rng=rng),
+        ReLU(),
+        Linear(84, classes, rng=rng),
+        input_shape=(channels, size, size),
+    )
+
+
+MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": lenet5}
+
+
+def make(name: str, args: Mapping[str, Any], *, rng: np.random.Generator) -> Sequential:
+    """The network called `name` with arguments `args`.
+
+    Raises:
+        ConfigError: there is no such network or argument.
+    """
+    network = MODELS[choice("recipe.model.name", name, MODELS)]
+    known = [key for key in inspect.signature(network).parameters if key != "rng"]
+    for key in args:
+        choice("recipe.model.args", key, known)
+    return network(**args, rng=rng)
