@@ -1,0 +1,44 @@
+"""`stridenet data`: what there is to train on."""
+
+from __future__ import annotations
+
+import click
+
+_EPILOG = """\b
+Examples:
+  stridenet data                 the data sets by name
+  stridenet data fetch mnist     download MNIST into the cache
+  stridenet data verify mnist    compare what is here with the pinned digests
+"""
+
+
+@click.group(epilog=_EPILOG, invoke_without_command=True)
+@click.pass_context
+def data(context: click.Context) -> None:
+    """List, fetch and verify data sets.
+
+    STRIDENET_DATA names a folder that is searched first, with mnist/ and so on inside.
+    """
+    from stridenet.data.catalogue import NAMES
+
+    if context.invoked_subcommand is None:
+        for name, text in NAMES.items():
+            click.echo(f"{name:<8}{text}")
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["mnist"]))
+def fetch(name: str) -> None:
+    """Download the data set NAME into the cache, unless it is here, and say where it is."""
+    from stridenet.data.catalogue import mnist_folder
+
+    click.echo(f"{name} is in {mnist_folder()}")
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["mnist"]))
+def verify(name: str) -> None:
+    """Read every file of the data set NAME and compare it with its pinned digest."""
+    from stridenet.data.catalogue import verify
+
+    click.echo(f"{name} in {verify(name)} is as published")

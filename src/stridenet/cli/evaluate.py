@@ -1,0 +1,53 @@
+"""`stridenet evaluate`: accuracy of a model on a test set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from stridenet.cli.shared import model_argument
+from stridenet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stridenet.model import Model
+
+_EPILOG = """\b
+Examples:
+  stridenet evaluate runs/lenet5-mnist-001
+  stridenet evaluate model.safetensors --data my_idx_files/
+"""
+
+
+@click.command(epilog=_EPILOG)
+@model_argument()
+@click.option(
+    "--data", metavar="mnist|digits|DIR", help="Data set whose test images are taken.  [default: the model's]"
+)
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images at a time.")
+def evaluate(model: Path, data: str | None, batch_size: int) -> None:
+    """Print the accuracy of MODEL on a test set."""
+    from stridenet.data.catalogue import open_data
+    from stridenet.data.loader import Loader
+    from stridenet.model import load
+    from stridenet.train.trainer import evaluate
+
+    loaded = load(model)
+    source = _entry(loaded, "data", "name") if data is None else data
+    if not isinstance(source, str):
+        raise ConfigError("evaluate: expected --data, the model does not say on what it was trained")
+    seed = _entry(loaded, "train", "seed")
+    splits = open_data(source, seed=seed if isinstance(seed, int) and seed >= 0 else 0)
+    if splits.test.classes != loaded.classes:
+        raise ConfigError(
+            f"evaluate: expected the classes {loaded.classes}, got {splits.test.classes} in {splits.name}"
+        )
+    metrics = evaluate(loaded.network, Loader(splits.test, batch_size, transform=loaded.transform))
+    click.echo(f"{splits.name} test: {metrics}, loss {metrics.loss:.4f}")
+
+
+def _entry(model: Model, section: str, key: str) -> Any:
+    """An entry of the model's recipe, or None: a file may hold anything there."""
+    table: Any = model.recipe.get(section)
+    return cast("dict[str, Any]", table).get(key) if isinstance(table, dict) else None

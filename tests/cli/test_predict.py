@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stridenet import cli
+from stridenet.data.catalogue import open_data
+from stridenet.model import Model, load
+from stridenet.nn.layers import Flatten, Linear
+from stridenet.nn.sequential import Sequential
+
+LINE = re.compile(r"(?P<path>\S+)\s+(?P<name>\S+)  (?P<share>\d+\.\d) %|%")
+
+
+def predicted(out: str) -> list[str]:
+    """The class of each line."""
+    return [re.split(r"\s{2,}", line)[1] for line in out.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> dict[str, list[Path]]:
+    """Twelve test digits that the model knows, as large pictures in every format, light on dark and dark on light."""
+    folder, test, model = tmp_path_factory.mktemp("pictures"), open_data("digits").test, load(digits_run)
+    sure = np.flatnonzero(model.predict_proba(test.images).max(axis=1) > 0.97)
+    right = sure[model.predict(test.images[sure]) == test.targets[sure]]
+    chosen = [right[test.targets[right] == k][0] for k in range(10) if (test.targets[right] == k).any()]
+    found: dict[str, list[Path]] = {}
+    for suffix in ("png", "jpg", "bmp", "ppm"):
+        for polarity in ("normal", "inverted"):
+            for index in chosen:
+                pixels = np.pad(test.images[index, 0], 2)
+                image = Image.fromarray(255 - pixels if polarity == "inverted" else pixels)
+                path = folder / f"{polarity}-{test.targets[index]}.{suffix}"
+                image.resize((240, 240), Image.Resampling.BICUBIC).convert("RGB").save(path)
+                found.setdefault(f"{polarity} {suffix}", []).append(path)
+    return found
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "ppm"])
+def test_size_format_and_polarity_do_not_matter(
+    suffix: str, digits_run: Path, pictures: dict[str, list[Path]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    classes = []
+    for polarity in ("normal", "inverted"):
+        paths = pictures[f"{polarity} {suffix}"]
+        assert len(paths) >= 7
+        assert cli.run(["predict", str(digits_run), *map(str, paths)]) == 0
+        out, err = capfd.readouterr()
+        assert err == ""
+        classes.append(predicted(out))
+        wanted = [path.stem.partition("-")[2] for path in paths]
+        assert sum(a == b for a, b in zip(classes[-1], wanted, strict=True)) >= len(paths) - 2
+    assert classes[0] == classes[1]
+
+
+def test_a_line_holds_path_class_probability_and_the_second(
+    digits_run: Path, pictures: dict[str, list[Path]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = pictures["normal png"][0]
+    assert cli.run(["predict", str(digits_run), str(path)]) == 0
+    model = load(digits_run)
+    (probabilities,) = model.predict_proba(model.read(path))
+    first, second = np.argsort(probabilities)[::-1][:2]
+    line = f"{path}  {first}  {probabilities[first]:.1%}   (then {second}, {probabilities[second]:.1%})\n"
+    assert capfd.readouterr().out == line
+
+
+def test_the_pictures_beside_a_broken_one_are_answered(
+    digits_run: Path, pictures: dict[str, list[Path]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "letter.png"
+    text.write_text("Dear model,\n")
+    paths = [*pictures["normal png"][:2], text, pictures["normal png"][2]]
+    assert cli.run(["predict", str(digits_run), *map(str, paths)]) == 1
+    out, err = capfd.readouterr()
+    assert out.count("\n") == 3
+    assert err.count("\n") == 1
+    assert "letter.png: expected a PNG, JPEG, BMP or PPM picture" in err
+
+
+@pytest.mark.promise("F06")
+def test_class_and_file_names_are_escaped_and_one_class_is_enough(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network = Sequential(Flatten(), Linear(64, 1, rng=np.random.default_rng(0)), input_shape=(1, 8, 8))
+    Model(network, ("<script>\x1b[31m\n",), (1, 8, 8)).save(tmp_path / "model")
+    path = tmp_path / "a\x1b[2J\n.png"
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(path)
+    assert cli.run(["predict", str(tmp_path / "model"), str(path)]) == 0
+    out = capfd.readouterr().out
+    assert out.endswith("a\\x1b[2J\\n.png  <script>\\x1b[31m\\n  100.0%\n")
+    assert out.count("\n") == 1
+
+
+def test_colour_pictures_for_a_model_of_three_channels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for channels, code in ((3, 0), (2, 2)):
+        network = Sequential(Flatten(), Linear(64 * channels, 2, rng=rng), input_shape=(channels, 8, 8))
+        Model(network, ("a", "b"), (channels, 8, 8)).save(tmp_path / "model")
+        Image.fromarray(rng.integers(0, 256, (30, 20, 3)).astype(np.uint8)).save(tmp_path / "p.png")
+        assert cli.run(["predict", str(tmp_path / "model"), str(tmp_path / "p.png")]) == code
+        out, err = capfd.readouterr()
+        assert (out.count("\n"), err.count("\n")) == ((1, 0) if code == 0 else (0, 1))
+    assert "expected a model of 1 or 3 channels, got 2" in err
