@@ -1,0 +1,148 @@
+"""Render docs/results.md from the JSON files of docs/results: `python benchmarks/tables.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+RECIPES = ("lenet5-mnist", "lenet5-digits")
+
+
+def render(folder: Path) -> str:
+    """The whole page; FileNotFoundError if a benchmark has not been run."""
+    names = (*RECIPES, "lenet5_epoch", "startup", "memory")
+    found = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in names}
+    recipes = {name: found[name] for name in RECIPES}
+    parts = [_INTRODUCTION, _recipes(recipes), _runs(recipes), _speed(found["lenet5_epoch"])]
+    parts += [_startup(found["startup"]), _memory(found["memory"]), _machines(found)]
+    return "\n".join(parts)
+
+
+_INTRODUCTION = """\
+# Measured results
+
+Every figure here was measured by a script of `benchmarks/` and is stored in `docs/results/` with its date and machine.
+`python benchmarks/tables.py` makes this page of those files; nothing is typed by hand.
+"""
+
+
+def _recipes(recipes: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, found in recipes.items():
+        published = found["recipe"]["published"]
+        accuracies = [run["test"]["accuracy"] for run in found["runs"]]
+        rows.append(
+            [
+                f"`{name}`",
+                f"{_percent(published['test'])}, {published['source']}" if "test" in published else "none",
+                f"**{_percent(found['mean'])}**",
+                _percent(found["standard_deviation"]),
+                f"{_percent(min(accuracies))} to {_percent(max(accuracies))}",
+                str(len(accuracies)),
+            ]
+        )
+    table = _table(["recipe", "published", "mean test accuracy", "standard deviation", "range", "seeds"], rows)
+    return f"""\
+## Recipes
+
+Each run chose its epoch on validation images held out of the training images, then saw the test images once. For the
+digits of scikit-learn each seed draws its own stratified split.
+
+{table}"""
+
+
+def _runs(recipes: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, found in recipes.items():
+        for run in found["runs"]:
+            test = run["test"]
+            low, high = (_percent(bound) for bound in test["interval"])
+            rows.append(
+                [
+                    f"`{name}`",
+                    str(run["seed"]),
+                    _percent(test["accuracy"]),
+                    f"{low} to {high}",
+                    f"{test['correct']} of {test['n']}",
+                    f"{run['best_epoch']} of {found['recipe']['train']['epochs']}",
+                    f"{run['seconds']:.0f}",
+                ]
+            )
+    head = ["recipe", "seed", "test accuracy", "95 % interval", "correct images", "best epoch", "seconds of training"]
+    return "Every run:\n\n" + _table(head, rows)
+
+
+def _speed(found: dict[str, Any]) -> str:
+    settings, ratio, seconds = found["settings"], found["ratio"], found["median_seconds"]
+    rows = [[_mode(mode), f"{median:.2f}"] for mode, median in seconds.items()]
+    recipe = settings["recipe"]
+    length = "an epoch" if settings["steps"] is None else f"{settings['steps']} steps"
+    return f"""\
+## Speed
+
+Seconds for {length} of `{recipe["name"]}` at batch {recipe["train"]["batch_size"]}, median of
+{settings["pairs"]} in turns with PyTorch {found["torch"]}: training steps with their data, no validation. PyTorch has
+{settings["threads"]["PyTorch"]} threads, stridenet {settings["threads"]["stridenet"]}, as `stridenet train` does.
+
+{_table(["", "seconds"], rows)}
+stridenet takes **{ratio["median"]:.2f} x** the time of {found["peer"]}, the fastest of PyTorch's modes here
+({ratio["min"]:.2f} to {ratio["max"]:.2f}, turn by turn).
+"""
+
+
+def _mode(mode: str) -> str:
+    return mode if mode == "stridenet" else f"PyTorch, {mode}"
+
+
+def _startup(found: dict[str, Any]) -> str:
+    added, ratio = found["import_added_ms"], found["help_ratio"]
+    rows = [[f"`{name}`", f"{median:.0f}"] for name, median in found["median_ms"].items()]
+    return f"""\
+## Start
+
+Milliseconds of a whole process, median of {found["settings"]["runs"]} in turns.
+
+{_table(["", "milliseconds"], rows)}
+`import stridenet` adds **{added["median"]:.1f} ms** to NumPy's import; `stridenet --help` takes
+**{ratio["median"]:.2f} x** `python -c 'import click'`.
+"""
+
+
+def _memory(found: dict[str, Any]) -> str:
+    images, batch_size = found["settings"]["images"], found["settings"]["batch_size"]
+    return f"""\
+## Memory
+
+Evaluating {images} images at batch {batch_size} adds **{found["added_mb"]:.0f} MB** to a process that holds them as
+bytes; its peak is {found["peak_mb"]:.0f} MB.
+"""
+
+
+def _machines(found: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, figures in found.items():
+        machine = figures["machine"]
+        blas = "; ".join(machine["blas"])
+        versions = f"Python {machine['python']}, NumPy {machine['numpy']}, stridenet {machine['stridenet']}"
+        rows.append([f"`{name}.json`", figures["date"], machine["processor"], str(machine["cores"]), versions, blas])
+    return "## Machines\n\n" + _table(["file", "date", "processor", "cores", "versions", "BLAS"], rows)
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.2f} %"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> None:
+    (DOCS / "results.md").write_text(render(DOCS / "results"), "utf-8")
+    print("written to docs/results.md")
+
+
+if __name__ == "__main__":
+    main()
