@@ -1,0 +1,139 @@
+"""What both READMEs say is true: their code runs, their links lead somewhere, their commands exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+
+import stridenet
+from stridenet.cli import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "README.zh-CN.md"]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SPAN = re.compile(r"`([^`]+)`")
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text("utf-8")
+
+
+def blocks(page: str, language: str = "") -> list[str]:
+    """The code blocks of a page, in order; those of one language, if given."""
+    return [code for name, code in BLOCK.findall(text_of(page)) if language in ("", name)]
+
+
+def links(page: str) -> list[str]:
+    """The links of a page to files beside it, without those to the other language."""
+    prose = BLOCK.sub("", text_of(page))
+    return [link for link in LINK.findall(prose) if "://" not in link and link not in PAGES]
+
+
+def commands(page: str) -> list[list[str]]:
+    """Every `stridenet ...` of the shell blocks and of the text, as words without the first."""
+    shell = "\n".join(blocks(page, "sh")).replace("&&", "\n")
+    lines = [*shell.splitlines(), *SPAN.findall(BLOCK.sub("", text_of(page)).replace("\n", " "))]
+    words = [shlex.split(line.partition(">")[0], comments=True) for line in lines if "stridenet " in line]
+    return [line[1:] for line in words if line and line[0] == "stridenet"]
+
+
+def test_both_languages_have_the_same_skeleton() -> None:
+    english, chinese = PAGES
+    assert BLOCK.findall(text_of(english)) == BLOCK.findall(text_of(chinese))
+    assert links(english) == links(chinese)
+    for start in ("#", "|", "<!--"):
+        count = [sum(line.startswith(start) for line in BLOCK.sub("", text_of(page)).splitlines()) for page in PAGES]
+        assert count[0] == count[1], f"lines that begin with {start}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    assert [link for link in links(page) if not (ROOT / link.partition("#")[0]).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_exists(page: str) -> None:
+    found = commands(page)
+    assert {words[0] for words in found} == set(cli.commands)
+    for words in found:
+        check_command(words)
+
+
+def check_command(words: list[str]) -> None:
+    """Follow `words` through the command line: groups, options with their values, arguments."""
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words:
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context("stridenet", list(words))
+
+
+def test_a_wrong_command_is_found() -> None:
+    with pytest.raises(KeyError):
+        check_command(["trian"])
+    with pytest.raises(click.NoSuchOption):
+        check_command(["train", "--epoch-count", "5"])
+
+
+class Thinned(stridenet.Dataset):
+    """Made-up digits, each of which stands for twenty: 5 000 put aside are 250, and an epoch is short."""
+
+    @classmethod
+    def make(cls, count: int, *, seed: int) -> Thinned:
+        images = np.random.default_rng(seed).integers(0, 256, (count, 1, 28, 28), np.uint8)
+        return cls(images, np.arange(count) % 10, tuple("0123456789"))
+
+    def split(self, part: int | float, *, seed: int) -> tuple[stridenet.Dataset, stridenet.Dataset]:
+        return super().split(part // 20, seed=seed)
+
+
+def test_the_python_runs_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All blocks in one namespace, in a folder where the first one finds its run; only the data are fewer."""
+    splits = stridenet.Splits(Thinned.make(380, seed=1), Thinned.make(70, seed=2), "mnist", "made up")
+    monkeypatch.setitem(vars(stridenet), "open_data", lambda source: {"mnist": splits}[source])
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "lenet5-mnist-001"
+    folder.mkdir(parents=True)
+    network = stridenet.lenet5(rng=np.random.default_rng(3))
+    stridenet.Model(network, splits.test.classes, (1, 28, 28)).save(folder / "model.safetensors")
+
+    namespace: dict[str, object] = {}
+    for code in blocks("README.md", "python"):
+        exec(compile(code, "README.md", "exec"), namespace)
+
+    assert "% of 70 images" in capsys.readouterr().out
+    trained = stridenet.load("lenet5.safetensors")
+    assert trained.predict(splits.test.images).shape == (70,)
+    assert not np.array_equal(trained.scores(splits.test.images), trained.scores(255 - splits.test.images))
+
+
+def test_the_lines_that_are_counted() -> None:
+    """The ten lines of the heading, without the imports."""
+    code = next(code for code in blocks("README.md", "python") if "Trainer" in code)
+    assert len([line for line in code.splitlines() if line and not line.startswith("import")]) == 10
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_figures_are_the_stored_ones(page: str) -> None:
+    """Each figure of the table of results, as its JSON file has it."""
+
+    def stored(name: str) -> dict[str, Any]:
+        return json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text("utf-8"))
+
+    text = (ROOT / page).read_text("utf-8")
+    for name in ("lenet5-mnist", "lenet5-digits"):
+        found = stored(name)
+        accuracies = [run["test"]["accuracy"] for run in found["runs"]]
+        assert f"**{100 * found['mean']:.2f} %**" in text
+        assert re.search(rf"{100 * min(accuracies):.2f} (to|至) {100 * max(accuracies):.2f}", text)
+    assert re.search(rf"\| {stored('lenet5_epoch')['ratio']['median']:.2f} (x|倍)", text)
+    assert f"| {stored('memory')['added_mb']:.0f} MB |" in text
