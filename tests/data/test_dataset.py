@@ -217,3 +217,8 @@ def test_errors_are_of_the_family_and_one_line() -> None:
     with pytest.raises(StridenetError) as caught:
         Dataset(images(), np.array([0, 7]), AB)
     assert "\n" not in str(caught.value)
+
+
+def test_its_repr_is_one_short_line() -> None:
+    images = np.zeros((1200, 1, 4, 5), np.uint8)
+    assert repr(Dataset(images, np.zeros(1200, int), ("a", "b"))) == "Dataset(1 200 images 1x4x5 uint8, 2 classes)"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from stridenet import seeding
 from stridenet.errors import ConfigError, DataError, LabelError
 from stridenet.layout import Array
-from stridenet.shapes import Shape, integer
+from stridenet.shapes import Shape, by, grouped, integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        images = f"{grouped(len(self))} images {by(self.image_shape)} {self.images.dtype}"
+        return f"Dataset({images}, {len(self.classes)} classes)"
 
     @property
     def image_shape(self) -> Shape:
