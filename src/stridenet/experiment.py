@@ -65,6 +65,7 @@ class Setup:
     validation: Loader
     trainer: Trainer
     best: BestWeights
+    framing: Framing | None
 
     def loader(self, dataset: Dataset) -> Loader:
         """Every image of `dataset` once, as the network sees it."""
@@ -81,7 +82,7 @@ class Setup:
             train.classes,
             train.image_shape,
             transform=self.pipeline,
-            framing=Framing.fit(self.train.dataset.images),
+            framing=self.framing,
             recipe=self.recipe,
             provenance=provenance | {"stridenet": version("stridenet")},
         )
@@ -108,7 +109,7 @@ def prepare(recipe: Recipe, splits: Splits) -> Setup:
     optimizer = _optimizer(recipe, network, steps_per_epoch=len(train))
     loss = _LOSSES[choice("recipe.train.loss", training["loss"], _LOSSES)]
     trainer = Trainer(network, optimizer, loss, callbacks=[best], seed=seed)
-    return Setup(recipe, splits, network, pipeline, train, validation, trainer, best)
+    return Setup(recipe, splits, network, pipeline, train, validation, trainer, best, Framing.fit(rest.images))
 
 
 def _network(recipe: Recipe, pipeline: Pipeline, dataset: Dataset) -> Sequential:
