@@ -1,4 +1,4 @@
-"""What several test files share: arrays in every memory order, the measure of an error, the command line."""
+"""What several test files share: arrays in every memory order, the measure of an error, a stop, the command line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from stridenet import layout
 from stridenet.layout import Array
+from stridenet.train.trainer import Callback, Trainer
 
 
 def _sliced(x: Array) -> Array:
@@ -27,6 +28,20 @@ LAYOUTS = {
 
 # The command line, as a program for `python -c`.
 MAIN = "from stridenet.cli import main; main()"
+
+# The same without the four pictures, which take longer than a small training.
+MAIN_WITHOUT_PICTURES = f"from stridenet import experiment\nexperiment.Run._pictures = lambda *a: None\n{MAIN}"
+
+
+class StopAt(Callback):
+    """Stops a training after step `step`, counted from 1."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        if trainer.optimizer.t == self.step:
+            trainer.stop()
 
 
 def normwise(found: Array, wanted: Array) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import StopAt
 from stridenet import experiment
 from stridenet.data.catalogue import open_data
 from stridenet.data.dataset import Dataset, Splits
@@ -182,7 +183,7 @@ def test_a_stopped_run_goes_on_to_the_same_files(
         folder = tmp_path / f"stopped-{stop}"
         setup = prepare(recipe, splits)
         run = run_of(setup, folder)
-        setup.trainer.callbacks = [*setup.trainer.callbacks, Stop(stop)]
+        setup.trainer.callbacks = [*setup.trainer.callbacks, StopAt(stop)]
         assert (run.train() is None) == (stop < 12)
         assert (folder / "results.json").exists() == (stop == 12)
         lines: list[str] = []
@@ -190,18 +191,6 @@ def test_a_stopped_run_goes_on_to_the_same_files(
         assert again.train(resume=True) is not None
         assert f"continued at step {stop}" in lines[3]
         assert shown(folder) == shown(tmp_path / "whole")
-
-
-class Stop(experiment.Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, trainer: Any, loss: float) -> None:
-        if trainer.optimizer.t == self.step:
-            trainer.stop()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
 
 
 def test_a_finished_run_may_be_resumed(setup: experiment.Setup, tmp_path: Path, no_pictures: None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers import MAIN
+from helpers import MAIN, MAIN_WITHOUT_PICTURES
 from stridenet import cli
 from stridenet.errors import DownloadError
 from stridenet.model import load
@@ -149,7 +149,7 @@ socket.getaddrinfo = socket.socket.connect = refuse
 def test_a_machine_without_network_data_and_home(home: str | None, child: Any, tmp_path: Path) -> None:
     folders = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment = folders if home == "" else {"HOME": None, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    code = OFFLINE + "from stridenet import experiment\nexperiment.Run._pictures = lambda *a: None\n" + MAIN
+    code = OFFLINE + MAIN_WITHOUT_PICTURES
     done = child(code, "train", "--epochs", "1", STRIDENET_DATA=None, **environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("MNIST is not here")
@@ -250,15 +250,14 @@ def long_recipe(recipe_file: Path) -> Path:
 
 def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     """A child that trains without pictures."""
-    code = "from stridenet import experiment\nexperiment.Run._pictures = lambda *a: None\n" + MAIN
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-c", MAIN_WITHOUT_PICTURES, *map(str, arguments)]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def header(process: subprocess.Popen[str]) -> None:
-    """Wait for the three lines before the first step."""
+    """Wait for the four lines before the first step."""
     assert process.stdout is not None
-    for _ in range(3):
+    for _ in range(4):
         process.stdout.readline()
 
 

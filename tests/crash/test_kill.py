@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers import MAIN
+from helpers import MAIN_WITHOUT_PICTURES
 from stridenet.errors import CheckpointError
 from stridenet.train.checkpoint import CheckpointStore
 
-# The command line without the four pictures, which take longer than this training.
-PROGRAM = "from stridenet import experiment\nexperiment.Run._pictures = lambda *a: None\n" + MAIN
 TIME = re.compile(r'"seconds":[0-9.]+')
 
 
@@ -29,7 +27,7 @@ def recipe(recipe_file: Path) -> Path:
 
 
 def train(cwd: Path, *arguments: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", PROGRAM, "train", *map(str, arguments)]
+    command = [sys.executable, "-c", MAIN_WITHOUT_PICTURES, "train", *map(str, arguments)]
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

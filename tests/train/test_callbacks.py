@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import StopAt
 from stridenet import files
 from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
@@ -103,15 +104,6 @@ def test_the_record_goes_through_a_checkpoint(tmp_path: Path) -> None:
 
 
 # Checkpoints
-
-
-class StopAt(Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, trainer: Trainer, loss: float) -> None:
-        if trainer.optimizer.t == self.step:
-            trainer.stop()
 
 
 @pytest.mark.parametrize(("stop", "steps"), [(99, [0, 4, 8, 12]), (4, [0, 4]), (6, [0, 4, 6]), (1, [0, 1])])

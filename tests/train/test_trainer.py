@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from helpers import StopAt
 from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
 from stridenet.data.transforms import Normalize, Pipeline, RandomShift, build_augmentations
@@ -310,15 +311,6 @@ def test_callbacks_are_called_in_order() -> None:
 
 
 # Resuming: the same bits
-
-
-class StopAt(Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, trainer: Trainer, loss: float) -> None:
-        if trainer.optimizer.t == self.step:
-            trainer.stop()
 
 
 def digest(trainer: Trainer) -> str:
