@@ -62,6 +62,43 @@ def test_same_gives_ceil_of_size_by_stride_and_the_odd_margin_last() -> None:
         assert before + after == max((window.output[0] - 1) * stride + extent - length, 0)  # no more than is needed
 
 
+def hanging(length: int, kernel: int, stride: int, before: int, after: int) -> list[int]:
+    """The starts of all windows in ceil mode: one more where pixels are left over, if it begins before the end."""
+    starts, end = [], length + after
+    for start in range(-before, end, stride):
+        if start + kernel <= end or (start - stride + kernel < end and start < length):
+            starts.append(start)
+    return starts
+
+
+def test_ceil_mode_equals_counting_and_so_do_the_pixels_of_each_window() -> None:
+    for length, kernel, stride, before, after in product(range(1, 9), (1, 2, 3, 5), (1, 2, 3, 6), (0, 1, 2), (0, 1, 2)):
+        if max(before, after) >= kernel:
+            continue
+        starts = hanging(length, kernel, stride, before, after)
+        rows = (length, 7), (kernel, 3), (stride, 2), ((before, after), (1, 0))
+        columns = tuple((second, first) for first, second in rows)
+        for axis, arguments in enumerate((rows, columns)):
+            if not starts:
+                with pytest.raises(ShapeError):
+                    shapes.window("w", *arguments, ceil_mode=True)
+                continue
+            window = shapes.window("w", *arguments, ceil_mode=True)
+            assert window.output[axis] == len(starts)
+            assert window.overhang[axis] == max(starts[-1] + kernel - length - after, 0)
+            assert (window.output[1 - axis], window.overhang[1 - axis]) == (4, 1)
+            for include_pad, seen in (False, range(length)), (True, range(-before, length + after)):
+                counts = [sum(place in seen for place in range(start, start + kernel)) for start in starts]
+                assert shapes.taps_of(window, arguments[0], include_pad=include_pad)[axis] == counts
+                assert min(counts) > 0
+
+
+def test_ceil_mode_adds_nothing_to_same() -> None:
+    for length, kernel, stride in product(range(1, 12), range(1, 7), range(1, 6)):
+        given = (length, 6), (kernel, 2), (stride, 1), "same"
+        assert shapes.window("w", *given, ceil_mode=True) == shapes.window("w", *given)
+
+
 def test_window_is_resolved() -> None:
     assert shapes.window("w", (5, 8), (3, 2), (1, 2), ((1, 0), (2, 3)), (2, 1)) == (
         (3, 2),
@@ -69,6 +106,7 @@ def test_window_is_resolved() -> None:
         ((1, 0), (2, 3)),
         (2, 1),
         (2, 6),
+        (0, 0),
     )
 
 
@@ -153,6 +191,18 @@ def test_number_refuses(value: Any) -> None:
 def test_number_refuses_infinity_where_there_is_no_limit() -> None:
     with pytest.raises(ConfigError, match=r"in \[0, inf\], got inf"):
         shapes.number("who", "std", float("inf"), low=0.0, high=float("inf"))
+
+
+def test_flag() -> None:
+    assert shapes.flag("who", "bias", True) is True
+    assert shapes.flag("who", "bias", False) is False
+
+
+@pytest.mark.promise("P01")
+@pytest.mark.parametrize("value", [0, 1, None, "yes", np.True_, [True], deep()], ids=lambda value: type(value).__name__)
+def test_flag_refuses(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^AvgPool2d: expected ceil_mode to be True or False, got "):
+        shapes.flag("AvgPool2d", "ceil_mode", value)
 
 
 def test_pair() -> None:

@@ -22,6 +22,7 @@ Same = Literal["same"]
 Padding = int | Pair | Margins | Same
 
 LARGEST = 2**53  # beyond, JSON does not carry an integer
+MOST_PIXELS = 2**31  # of one image as a window sees it, padding included
 
 
 class Window(NamedTuple):
@@ -32,6 +33,7 @@ class Window(NamedTuple):
     padding: Margins
     dilation: Pair
     output: Pair  # (P, Q)
+    overhang: Pair = (0, 0)  # how far the last windows reach beyond the padding, in ceil mode
 
 
 def integer(who: str, name: str, value: Any, *, minimum: int = 1) -> int:
@@ -68,6 +70,17 @@ def number(who: str, name: str, value: Any, *, low: float, high: float, open_hig
     if not (math.isfinite(result) and low <= result <= high) or (open_high and result == high):
         raise ConfigError(f"{who}: expected {name} in {limits}, got {shown(value)}")
     return result
+
+
+def flag(who: str, name: str, value: Any) -> bool:
+    """`value`, if it is True or False.
+
+    Raises:
+        ConfigError: it is anything else, 0 and 1 too.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{who}: expected {name} to be True or False, got {shown(value)}")
+    return value
 
 
 def choice(who: str, value: Any, known: Collection[str]) -> str:
@@ -127,28 +140,42 @@ def window(
     stride: Pair,
     padding: Margins | Same,
     dilation: Pair = (1, 1),
+    *,
+    ceil_mode: bool = False,
 ) -> Window:
     """The window of these (checked) arguments on an image of `size` (H, W).
 
     An axis has (size + before + after - extent) // stride + 1 outputs, extent = dilation * (kernel - 1) + 1. "same"
     gives ceil(size / stride) outputs and puts the odd row or column of padding last, as ONNX SAME_UPPER does.
+    `ceil_mode` rounds the division up, but for a window that would begin behind the image: none does.
 
     Raises:
-        ShapeError: the window is larger than the padded image.
+        ShapeError: the window is larger than the padded image, or that has more than 2^31 pixels.
     """
     extents = extent_of(kernel, dilation)
     if padding == "same":
         padding = _same(size[0], extents[0], stride[0]), _same(size[1], extents[1], stride[1])
     output: list[int] = []
+    overhang: list[int] = []
     for length, extent, step, margin in zip(size, extents, stride, padding, strict=True):
         room = length + sum(margin) - extent
-        if room < 0 or length == 0:
+        last = room // step
+        if ceil_mode and room % step and (last + 1) * step < length + margin[0]:
+            last += 1
+        if last < 0 or length == 0:
             raise ShapeError(
                 f"{who}: expected an image of at least {extents[0]}x{extents[1]} with its padding, got"
                 f" {size[0]}x{size[1]} with padding {padding}; use a smaller kernel or more padding"
             )
-        output.append(room // step + 1)
-    return Window(kernel, stride, padding, dilation, (output[0], output[1]))
+        output.append(last + 1)
+        overhang.append(max(last * step - room, 0))
+    rows, columns = (n + sum(margin) + over for n, margin, over in zip(size, padding, overhang, strict=True))
+    if rows * columns > MOST_PIXELS:
+        raise ShapeError(
+            f"{who}: expected an image of at most 2^31 pixels with its padding, got {rows}x{columns}; use a smaller"
+            " kernel or less padding"
+        )
+    return Window(kernel, stride, padding, dilation, (output[0], output[1]), (overhang[0], overhang[1]))
 
 
 def extent_of(kernel: Pair, dilation: Pair) -> Pair:
@@ -159,6 +186,20 @@ def extent_of(kernel: Pair, dilation: Pair) -> Pair:
 def _same(length: int, extent: int, stride: int) -> Pair:
     total = max((-(-length // stride) - 1) * stride + extent - length, 0)
     return total // 2, total - total // 2
+
+
+def taps_of(window: Window, size: Pair, *, include_pad: bool) -> tuple[list[int], list[int]]:
+    """How many rows each row of windows averages, and how many columns, on an image of `size` (H, W).
+
+    With `include_pad` the padding counts; what hangs over it in ceil mode never does.
+    """
+    counts: list[list[int]] = []
+    for axis, length in enumerate(size):
+        before, after = window.padding[axis]
+        low, high = (-before, length + after) if include_pad else (0, length)
+        starts = [i * window.stride[axis] - before for i in range(window.output[axis])]
+        counts.append([min(start + window.kernel[axis], high) - max(start, low) for start in starts])
+    return counts[0], counts[1]
 
 
 def pool_arguments(

@@ -14,11 +14,12 @@ from stridenet import kernels, layout
 from stridenet.errors import ConfigError
 from stridenet.kernels import loops
 from stridenet.layout import Array
-from stridenet.shapes import Window, padding_margins, window
+from stridenet.shapes import Window, padding_margins, taps_of, window
 
 FAST = [name for name in kernels.NAMES if name not in ("auto", "loops")]
 FUNCTIONS = [name for name, _ in inspect.getmembers(kernels.Backend, inspect.isfunction) if not name.startswith("_")]
 BOUND = {"float32": 1e-5, "float64": 1e-13}
+POOLS = 48  # windows of each kind of pool
 
 every_backend = pytest.mark.parametrize("name", FAST)
 every_order = pytest.mark.parametrize("order", LAYOUTS)
@@ -26,7 +27,10 @@ both_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def draw_window(rng: np.random.Generator, seed: int, *, pool: bool = False) -> tuple[Window, tuple[int, int]]:
-    """A window that fits, and its image's size; each of the four forms of padding comes every fourth time."""
+    """A window that fits, and its image's size; each of the four forms of padding comes every fourth time.
+
+    Those of a pool round their number up half of the time, and then may hang over the edge.
+    """
     while True:
         size: Any = tuple(rng.integers(1, 8, 2).tolist())
         kernel: Any = tuple(rng.integers(1, 4, 2).tolist())
@@ -38,7 +42,7 @@ def draw_window(rng: np.random.Generator, seed: int, *, pool: bool = False) -> t
         if pool and any(max(margin) >= length for length, margin in reach):
             continue
         try:
-            return window("draw", size, kernel, stride, padding, dilation), size
+            return window("draw", size, kernel, stride, padding, dilation, ceil_mode=pool and seed % 8 < 4), size
         except ConfigError:
             continue
 
@@ -99,7 +103,7 @@ def test_conv2d_equals_loops(name: str, order: str, dtype: str) -> None:
 def test_max_pool2d_equals_loops(name: str, order: str, dtype: str) -> None:
     """To the bit, also where values tie, are NaN, or are minus infinity like the padding."""
     backend = kernels.get(name)
-    for seed in range(24):
+    for seed in range(POOLS):
         rng = np.random.default_rng(seed)
         geometry, size = draw_window(rng, seed, pool=True)
         shape = (1, 3, 16)[seed % 3], int(rng.integers(1, 4)), *size
@@ -125,6 +129,52 @@ def test_max_pool2d_equals_loops(name: str, order: str, dtype: str) -> None:
 @every_backend
 @every_order
 @both_types
+def test_avg_pool2d_equals_loops(name: str, order: str, dtype: str) -> None:
+    backend = kernels.get(name)
+    for seed in range(POOLS):
+        rng = np.random.default_rng(seed)
+        geometry, size = draw_window(rng, seed, pool=True)
+        counts = np.outer(*taps_of(geometry, size, include_pad=bool(rng.integers(2)))).astype(dtype)
+        shape = (1, 3, 16)[seed % 3], int(rng.integers(1, 4)), *size
+        x, dy = (values(rng, order, dtype, *s) for s in (shape, (*shape[:2], *geometry.output)))
+        what = (seed, shape, geometry)
+        assert_activation(backend.avg_pool2d(x, geometry, counts), loops.avg_pool2d(x, geometry, counts), what)
+        dx = backend.avg_pool2d_backward(dy, x, geometry, counts)
+        assert_activation(dx, loops.avg_pool2d_backward(dy, x, geometry, counts), what)
+
+
+def test_the_drawn_pool_windows_hang_over_on_either_axis() -> None:
+    drawn = [draw_window(np.random.default_rng(seed), seed, pool=True)[0].overhang for seed in range(POOLS)]
+    assert sum(rows > 0 for rows, _ in drawn) >= 4
+    assert sum(columns > 0 for _, columns in drawn) >= 4
+
+
+@every_backend
+@every_order
+@both_types
+def test_the_kernels_of_batch_norm_equal_loops(name: str, order: str, dtype: str) -> None:
+    """Their sums in float64, whatever the type of x and however far it is from zero."""
+    backend = kernels.get(name)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        shape = (1, 3, 16)[seed % 3], *rng.integers(1, 6, 3).tolist()
+        x, dy = (values(rng, order, dtype, *shape) for _ in range(2))
+        x += rng.choice([0, 1000])
+        moments, wanted = backend.channel_moments(x), loops.channel_moments(x)
+        sums, wanted_sums = backend.channel_sums(dy, x, wanted[0]), loops.channel_sums(dy, x, wanted[0])
+        for found, right in zip((*moments, *sums), (*wanted, *wanted_sums), strict=True):
+            assert found.dtype == right.dtype == np.float64
+            assert np.abs(found - right).max() <= 1e-10 * max(1, np.abs(right).max()), (seed, shape)
+        vectors = [rng.standard_normal(shape[1]).astype(dtype) for _ in range(4)]
+        vectors[0] = wanted[0].astype(dtype)
+        assert_activation(backend.batch_norm(x, *vectors[:3]), loops.batch_norm(x, *vectors[:3]), (seed, shape))
+        dx, wanted_dx = (b.batch_norm_backward(dy, x, *vectors) for b in (backend, loops))
+        assert_activation(dx, wanted_dx, (seed, shape))
+
+
+@every_backend
+@every_order
+@both_types
 def test_linear_equals_loops(name: str, order: str, dtype: str) -> None:
     backend = kernels.get(name)
     for seed in range(12):
@@ -145,7 +195,7 @@ def test_linear_equals_loops(name: str, order: str, dtype: str) -> None:
 def test_a_backend_is_its_functions_and_nothing_more(name: str) -> None:
     backend = kernels.get(name)
     assert backend.__name__ == f"stridenet.kernels.{name}"
-    assert len(FUNCTIONS) == 6
+    assert len(FUNCTIONS) == 12
     for function in FUNCTIONS:
         wanted = list(inspect.signature(getattr(kernels.Backend, function)).parameters.values())[1:]  # without self
         found = list(inspect.signature(getattr(backend, function)).parameters.values())
@@ -204,6 +254,7 @@ def test_conv2d_of_5x5x3_gives_3x3x2(name: str) -> None:
     assert y.tolist() == [[counts, counts]]
 
 
+@pytest.mark.promise("B8")
 @pytest.mark.parametrize("name", ["loops", *FAST])
 def test_b08_windows_start_at_multiples_of_the_stride(name: str) -> None:
     """The same as NumPy's own window view, for stride, dilation and groups 1."""
@@ -226,6 +277,41 @@ def test_max_pool2d_by_hand(name: str) -> None:
     assert y.tolist() == [[[[4, 3], [5, 9]]]]
     dx = backend.max_pool2d_backward(np.array([[[[1.0, 2], [4, 8]]]]), x, y, geometry)
     assert dx.tolist() == [[[[0, 0, 2, 0], [1, 0, 0, 0], [0, 4, 0, 8]]]]
+
+
+@pytest.mark.parametrize("name", ["loops", *FAST])
+def test_avg_pool2d_as_worked_by_hand_in_report_s4(name: str) -> None:
+    """(1 + 1 + 2 + 3) / 4 = 7 / 4; then windows that overlap, and one that hangs over the edge."""
+    backend = kernels.get(name)
+    geometry, counts = window("w", (2, 2), (2, 2), (2, 2), ((0, 0), (0, 0))), np.full((1, 1), 4.0)
+    x = from_rows("11 23")
+    assert backend.avg_pool2d(x, geometry, counts).tolist() == [[[[7 / 4]]]]
+    assert backend.avg_pool2d_backward(np.full((1, 1, 1, 1), 4.0), x, geometry, counts).tolist() == [[[[1, 1], [1, 1]]]]
+    x = from_rows("123 456")
+    geometry = window("w", (2, 3), (2, 2), (2, 1), ((0, 0), (0, 0)))
+    assert backend.avg_pool2d(x, geometry, np.full((1, 2), 4.0)).tolist() == [[[[3, 4]]]]
+    dx = backend.avg_pool2d_backward(np.array([[[[4.0, 8]]]]), x, geometry, np.full((1, 2), 4.0))
+    assert dx.tolist() == [[[[1, 3, 2], [1, 3, 2]]]]
+    geometry = window("w", (2, 3), (2, 2), (2, 2), ((0, 0), (0, 0)), ceil_mode=True)
+    counts = np.array([[4.0, 2]])
+    assert backend.avg_pool2d(x, geometry, counts).tolist() == [[[[3, 4.5]]]]
+    dx = backend.avg_pool2d_backward(np.array([[[[4.0, 8]]]]), x, geometry, counts)
+    assert dx.tolist() == [[[[1, 1, 4], [1, 1, 4]]]]
+
+
+@pytest.mark.parametrize("name", ["loops", *FAST])
+def test_the_kernels_of_batch_norm_by_hand(name: str) -> None:
+    backend = kernels.get(name)
+    x, dy = from_rows("13 31", "50 50"), from_rows("10 02", "11 11")
+    mean, squares = backend.channel_moments(x)
+    assert (mean.tolist(), squares.tolist()) == ([2, 2.5], [4, 25])
+    plain, weighted = backend.channel_sums(dy, x, mean)
+    assert (plain.tolist(), weighted.tolist()) == ([3, 4], [-3, 0])
+    scale, bias = np.array([2.0, 1]), np.array([10.0, 0.5])
+    assert backend.batch_norm(x, mean, scale, bias).tolist() == [[[[8, 12], [12, 8]], [[3, -2], [3, -2]]]]
+    shift, slope = np.array([1.0, 0]), np.array([0.5, 0])
+    dx = backend.batch_norm_backward(dy, x, mean, scale, shift, slope)
+    assert dx.tolist() == [[[[1, -3], [-3, 3]], [[1, 1], [1, 1]]]]
 
 
 # --- choosing

@@ -12,9 +12,11 @@ from stridenet.kernels.loops import taps
 from stridenet.layout import Array
 from stridenet.nn.cost import LayerCost, Total, cost, total
 from stridenet.nn.layer import Layer
-from stridenet.nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
+from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, ReLU, Sigmoid, Softmax, Tanh
 from stridenet.nn.parameters import Parameter
-from stridenet.nn.sequential import Sequential
+from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
+from stridenet.nn.sequential import Residual, Sequential
 from stridenet.shapes import Shape, window
 from stridenet.zoo.models import lenet5
 
@@ -221,3 +223,32 @@ def test_an_input_that_does_not_fit_is_named() -> None:
 def test_a_batch_has_images(batch_size: Any) -> None:
     with pytest.raises(ConfigError, match="cost: expected batch_size"):
         cost(ReLU(), (1, 4, 4), batch_size=batch_size)
+
+
+def test_the_other_layers_by_hand() -> None:
+    """A block of a residual network on 3x8x8, then pools; connections and MACs of both ways add up."""
+    rng = np.random.default_rng(0)
+    block = Residual(
+        Sequential(
+            *(Conv2d(3, 4, 3, stride=2, padding=1, rng=rng), BatchNorm2d(4), LeakyReLU()),
+            *(Conv2d(4, 4, 3, padding=1, bias=False, rng=rng), Dropout2d(0.2)),
+        ),
+        Conv2d(3, 4, 1, stride=2, rng=rng),
+    )
+    network = Sequential(block, AvgPool2d(2), Residual(ReLU()), GlobalAvgPool2d(), Flatten(), Softmax())
+    body, pool, inside, whole, _, _ = cost(network, (3, 8, 8))
+    first, second, aside = 64 * 28, 64 * 36, 64 * 4
+    assert body.connections == first + second + aside
+    assert body.macs == 64 * 27 + 64 * 36 + 64 * 3
+    assert body.parameters == 4 * 28 + 8 + 4 * 36 + 4 * 4
+    assert body.receptive_field == (7, 7)  # 3, then 3 at a step of 2
+    assert (pool.connections, pool.macs, pool.receptive_field) == (16 * 4, 0, (9, 9))
+    assert (inside.connections, inside.receptive_field) == (0, (9, 9))
+    assert (whole.connections, whole.receptive_field) == (16, (8, 8))
+
+
+def test_behind_an_unknown_layer_nothing_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    known, behind = cost(Sequential(Residual(Conv2d(1, 1, 3, padding=1, rng=rng)), Residual(Gain())), (1, 4, 4))
+    assert known.receptive_field == (3, 3)
+    assert behind.receptive_field is None

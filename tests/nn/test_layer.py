@@ -10,8 +10,10 @@ import pytest
 from stridenet.errors import ConfigError, ShapeError, WeightsMismatchError
 from stridenet.layout import Array
 from stridenet.nn.layer import Layer, speaking_as
-from stridenet.nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU
-from stridenet.nn.sequential import Sequential
+from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
+from stridenet.nn.pools import MaxPool2d
+from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
+from stridenet.nn.sequential import Residual, Sequential
 from stridenet.shapes import Shape
 
 
@@ -112,6 +114,107 @@ def test_two_dropouts_have_different_masks() -> None:
     x = np.ones((50, 20))
     kept = [layer.forward(x) != 0 for layer in net.layers]
     assert not np.array_equal(*kept)
+
+
+# --- freezing
+
+
+def frozen_and_free(seed: int = 0) -> tuple[Sequential, Sequential]:
+    """Two networks with the same weights; the first three layers of the first are frozen."""
+
+    def make() -> Sequential:
+        rng = np.random.default_rng(seed)
+        block = Residual(Sequential(Conv2d(2, 2, 3, padding=1, rng=rng), BatchNorm2d(2)), BatchNorm2d(2))
+        return Sequential(
+            *(Conv2d(1, 2, 3, rng=rng), BatchNorm2d(2), block),
+            *(ReLU(), Conv2d(2, 3, 2, rng=rng), BatchNorm2d(3), Flatten(), Linear(3, 2, rng=rng)),
+        ).astype(np.float64)
+
+    frozen, free = make(), make()
+    for layer in frozen.layers[:3]:
+        assert layer.freeze() is layer
+    return frozen, free
+
+
+def test_frozen_parameters_are_outside_the_vector_and_never_move() -> None:
+    network, x = frozen_and_free()[0], X.astype(np.float64)
+    params, before = network.pack(), network.state_dict()
+    dy = np.random.default_rng(1).standard_normal((6, 2))
+    assert {int(name[0]) for name in params.slices} == {4, 5, 7}
+    assert not any(p.trainable for name, p in network.named_parameters() if int(name[0]) < 3)
+    for _ in range(3):
+        params.zero_grad()
+        network.forward(x)
+        network.backward(dy, need_dx=False)
+        params.value -= 0.1 * params.grad
+    for name, value in network.state_dict().items():
+        stays = int(name[0]) < 3
+        assert np.array_equal(value, before[name]) == stays, name
+    assert not any(p.grad.any() for name, p in network.named_parameters() if int(name[0]) < 3)
+
+
+def test_the_gradients_behind_a_frozen_part_are_those_of_a_network_that_evaluates_it() -> None:
+    network, free = frozen_and_free()
+    x = X.astype(np.float64)
+    y = network.forward(x)
+    dy = np.random.default_rng(1).standard_normal(y.shape)
+    dx = network.backward(dy)
+    head, tail = free.layers[:3], Sequential(*free.layers[3:])
+    inside = x
+    for layer in head:
+        inside = layer.eval().forward(inside)
+    assert np.array_equal(tail.forward(inside), y)
+    tail.backward(dy)
+    wanted = dict(tail.named_parameters())
+    for name, parameter in network.named_parameters():
+        place, _, rest = name.partition(".")
+        if int(place) >= 3:
+            assert np.array_equal(parameter.grad, wanted[f"{int(place) - 3}.{rest}"].grad)
+    assert dx is not None  # asked for, it goes through the frozen part too
+    assert dx.shape == x.shape
+
+
+@pytest.mark.parametrize("need_dx", [True, False])
+def test_the_backward_stops_behind_what_is_frozen(need_dx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, calls = frozen_and_free()[0], list[str]()
+    for name, layer in network.children():
+
+        def backward(dy: Array, *, name: str = name, whole: Any = layer.backward, **options: bool) -> Array | None:
+            calls.append(name)
+            return whole(dy, **options)
+
+        monkeypatch.setattr(layer, "backward", backward)
+    dx = network.backward(np.ones_like(network.forward(X.astype(np.float64))), need_dx=need_dx)
+    assert calls == list("76543210" if need_dx else "76543")
+    assert (dx is not None) == need_dx or calls[-1] == "3"  # ReLU gives its dx in any case
+
+
+def test_a_frozen_network_inside_another_is_left_out_whole() -> None:
+    rng = np.random.default_rng(0)
+    inside = Sequential(Sequential(Conv2d(1, 2, 3, rng=rng), ReLU()).freeze(), Conv2d(2, 2, 1, rng=rng))
+    network = Sequential(inside, Flatten(), Linear(8, 3, rng=rng))
+    network.backward(np.ones_like(network.forward(X)), need_dx=False)
+    assert inside.layers[0].layers[0].saved is not None  # no backward came to take it
+    assert list(network.pack().slices) == ["0.1.weight", "0.1.bias", "2.weight", "2.bias"]
+
+
+def test_freeze_after_pack_is_refused_and_freezes_nothing() -> None:
+    net = network()
+    net.layers[2].pack()
+    with pytest.raises(
+        ConfigError, match=r"^freeze: expected a network that is not packed yet, got 2\.weight; freeze bef"
+    ):
+        net.freeze()
+    assert all(p.trainable for _, p in net.named_parameters())
+    assert not any(layer.frozen for layer in net.walk())
+
+
+def test_walk_and_whole_batch() -> None:
+    net = Sequential(ReLU(), Residual(Sequential(BatchNorm2d(1), Dropout2d(0.1)), Dropout(0.1)))
+    assert [type(layer).__name__ for layer in net.walk()] == [
+        *("Sequential", "ReLU", "Residual", "Sequential", "BatchNorm2d", "Dropout2d", "Dropout")
+    ]
+    assert [layer.whole_batch for layer in net.walk()] == [False, False, False, False, True, True, True]
 
 
 # --- state

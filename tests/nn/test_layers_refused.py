@@ -11,8 +11,10 @@ import pytest
 from stridenet.errors import ConfigError, ShapeError
 from stridenet.layout import Array
 from stridenet.nn.layer import Layer
-from stridenet.nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Tanh
-from stridenet.nn.sequential import Sequential
+from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Softmax, Tanh
+from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
+from stridenet.nn.sequential import Residual, Sequential
 from stridenet.shapes import Shape
 
 
@@ -21,6 +23,10 @@ def rng() -> np.random.Generator:
 
 
 NOT_SIZES = [0, -1, 1.0, 2.5, True, "3", None, float("nan"), [1, 2, 3], {}, 2**60, 10**5000]
+NOT_MARGINS = [-1, 2, (2, 0), ((0, 0), (0, 2)), 1.0, True, None, "valid", 2**60]
+NOT_FLAGS = [1, 0, None, "yes", [True], np.True_]
+NOT_SHARES = [-0.1, 1, 1.0, 2, float("nan"), float("inf"), True, "0.5", None, [0.5], 10**400]  # of [0, 1)
+NOT_NUMBERS = [-0.1, -1, float("nan"), float("inf"), True, "0.5", None, [0.5], 1j, 10**400]  # finite and >= 0
 BAD: dict[str, tuple[Callable[[Any], Layer], list[Any]]] = {
     "Conv2d in_channels": (lambda v: Conv2d(v, 4, 3, rng=rng()), [*NOT_SIZES, (1, 2)]),
     "Conv2d out_channels": (lambda v: Conv2d(4, v, 3, rng=rng()), [*NOT_SIZES, (1, 2)]),
@@ -32,24 +38,31 @@ BAD: dict[str, tuple[Callable[[Any], Layer], list[Any]]] = {
         lambda v: Conv2d(4, 4, 3, padding=v, rng=rng()),
         [-1, 3, (0, 3), ((0, 3), (0, 0)), ((0, 0), (-1, 0)), 1.0, True, None, "valid", (1, 2, 3), {}, 2**60],
     ),
-    "Conv2d bias": (lambda v: Conv2d(4, 4, 3, bias=v, rng=rng()), [1, 0, None, "yes", [True]]),
+    "Conv2d bias": (lambda v: Conv2d(4, 4, 3, bias=v, rng=rng()), NOT_FLAGS),
     "Conv2d rng": (lambda v: Conv2d(4, 4, 3, rng=v), [None, 0, "seed", np.random.RandomState(0)]),
     "Conv2d weights": (lambda v: Conv2d(v, v, 3, rng=rng()), [2**15, 2**40]),
     "Linear in_features": (lambda v: Linear(v, 4, rng=rng()), [*NOT_SIZES, (1, 2)]),
     "Linear out_features": (lambda v: Linear(4, v, rng=rng()), [*NOT_SIZES, (1, 2)]),
-    "Linear bias": (lambda v: Linear(4, 4, bias=v, rng=rng()), [1, None, "no"]),
+    "Linear bias": (lambda v: Linear(4, 4, bias=v, rng=rng()), NOT_FLAGS),
     "Linear rng": (lambda v: Linear(4, 4, rng=v), [None, 0]),
     "Linear weights": (lambda v: Linear(v, v, rng=rng()), [2**16, 2**50]),
     "MaxPool2d kernel_size": (lambda v: MaxPool2d(v), [*NOT_SIZES, (2, 0), (2, 2, 2)]),
     "MaxPool2d stride": (lambda v: MaxPool2d(2, stride=v), [v for v in NOT_SIZES if v is not None]),
-    "MaxPool2d padding": (
-        lambda v: MaxPool2d(2, padding=v),
-        [-1, 2, (2, 0), ((0, 0), (0, 2)), 1.0, True, None, "valid", 2**60],
-    ),
-    "Dropout p": (
-        lambda v: Dropout(v),
-        [-0.1, 1, 1.0, 2, float("nan"), float("inf"), True, "0.5", None, [0.5], 10**400],
-    ),
+    "MaxPool2d padding": (lambda v: MaxPool2d(2, padding=v), NOT_MARGINS),
+    "MaxPool2d ceil_mode": (lambda v: MaxPool2d(2, ceil_mode=v), NOT_FLAGS),
+    "AvgPool2d kernel_size": (lambda v: AvgPool2d(v), [*NOT_SIZES, (2, 0), (2, 2, 2)]),
+    "AvgPool2d stride": (lambda v: AvgPool2d(2, stride=v), [v for v in NOT_SIZES if v is not None]),
+    "AvgPool2d padding": (lambda v: AvgPool2d(2, padding=v), NOT_MARGINS),
+    "AvgPool2d ceil_mode": (lambda v: AvgPool2d(2, ceil_mode=v), NOT_FLAGS),
+    "AvgPool2d count_include_pad": (lambda v: AvgPool2d(2, count_include_pad=v), NOT_FLAGS),
+    "BatchNorm2d num_features": (lambda v: BatchNorm2d(v), [*NOT_SIZES, (1, 2), 2**31 + 1, 2**50]),
+    "BatchNorm2d momentum": (lambda v: BatchNorm2d(2, momentum=v), [*NOT_NUMBERS, 1.1, 2]),
+    "BatchNorm2d eps": (lambda v: BatchNorm2d(2, eps=v), [*NOT_NUMBERS, 0, 0.0]),
+    "LeakyReLU negative_slope": (lambda v: LeakyReLU(v), NOT_NUMBERS),
+    "Dropout p": (lambda v: Dropout(v), NOT_SHARES),
+    "Dropout2d p": (lambda v: Dropout2d(v), NOT_SHARES),
+    "Residual body": (lambda v: Residual(v), [None, ReLU, "ReLU", 3, [ReLU()]]),
+    "Residual shortcut": (lambda v: Residual(ReLU(), v), [ReLU, "ReLU", 3, [ReLU()], False]),
     "Sequential input_shape": (
         lambda v: Sequential(input_shape=v),
         [28, (), (0,), (1, -1), (1.0, 2), "28", {1: 2}, np.array([1, 2]), (None, 28)],
@@ -99,6 +112,12 @@ TOO_SMALL = (
 )
 
 
+TWO_SHAPES = (
+    "expected body and shortcut to give one shape, got (2, 4, 5, 5) and (2, 3, 5, 5); "
+    "give a shortcut such as Conv2d with kernel_size=1"
+)
+
+
 @pytest.mark.promise("P02")
 @pytest.mark.parametrize(
     ("layer", "x", "message"),
@@ -140,6 +159,55 @@ TOO_SMALL = (
         ),
         (MaxPool2d(2), np.zeros((5, 4)), "MaxPool2d(2): expected x of shape (N, C, H, W), got (5, 4)"),
         (ReLU(), np.zeros((5, 4), int), "ReLU(): expected x of dtype float32 or float64, got int64; use x.astype"),
+        (AvgPool2d(2), np.zeros((5, 4)), "AvgPool2d(2): expected x of shape (N, C, H, W), got (5, 4)"),
+        (
+            AvgPool2d(7),
+            np.zeros((2, 3, 6, 28)),
+            f"AvgPool2d(7): {TOO_SMALL}",
+        ),
+        (
+            GlobalAvgPool2d(),
+            np.zeros((2, 3)),
+            "GlobalAvgPool2d(): expected x of shape (N, C, H, W), got (2, 3)",
+        ),
+        (
+            GlobalAvgPool2d(),
+            np.zeros((2, 3, 0, 4)),
+            "GlobalAvgPool2d(): expected images of at least one pixel, got x (2, 3, 0, 4)",
+        ),
+        (
+            BatchNorm2d(3),
+            np.zeros((2, 4, 5, 5), np.float32),
+            "BatchNorm2d(3): expected x of shape (N, 3, H, W), got (2, 4, 5, 5)",
+        ),
+        (
+            BatchNorm2d(3),
+            np.zeros((2, 3), np.float32),
+            "BatchNorm2d(3): expected x of shape (N, 3, H, W), got (2, 3)",
+        ),
+        (
+            BatchNorm2d(3),
+            np.zeros((2, 3, 5, 5)),
+            "BatchNorm2d(3): expected arrays of one dtype, got float32 and x float64; use astype",
+        ),
+        (
+            LeakyReLU(),
+            np.zeros((5, 4), int),
+            "LeakyReLU(): expected x of dtype float32 or float64, got int64; use x.astype",
+        ),
+        (Softmax(), np.zeros(5), "Softmax(): expected x of shape (N, K, ...), got (5,)"),
+        (LogSoftmax(), np.zeros((5, 0)), "LogSoftmax(): expected x with at least one class, got (5, 0)"),
+        (Dropout2d(), np.zeros((5, 4)), "Dropout2d(): expected x of shape (N, C, H, W), got (5, 4)"),
+        (
+            Residual(Conv2d(3, 4, 1, rng=rng())),
+            np.zeros((2, 3, 5, 5), np.float32),
+            f"Residual: {TWO_SHAPES}",
+        ),
+        (
+            Residual(ReLU(), Conv2d(3, 4, 7, rng=rng())),
+            np.zeros((2, 3, 6, 28), np.float32),
+            f"Conv2d(3, 4, kernel_size=7): {TOO_SMALL}",
+        ),
         (Tanh(), np.zeros(()), "Tanh(): expected x of shape (N, ...), got ()"),
         (
             Dropout(),
@@ -169,6 +237,20 @@ def test_forward_names_the_layer(layer: Layer, x: Array, message: str) -> None:
         (Linear(9, 4, rng=rng()), (1, 3, 3), r"^Linear\(9, 4\): .* got 9 \(1, 3, 3\).*; put Flatten\(\) before it"),
         (Linear(9, 4, rng=rng()), (8,), r"^Linear\(9, 4\): expected 9 features, got 8 .*; use in_features=8$"),
         (MaxPool2d(2), (9,), r"^MaxPool2d\(2\): expected .*, got \(9,\)$"),
+        (AvgPool2d(2), (1, 1, 5), r"^AvgPool2d\(2\): expected an image of at least 2x2"),
+        (GlobalAvgPool2d(), (9,), r"^GlobalAvgPool2d\(\): expected an input \(C, H, W\), got \(9,\)$"),
+        (
+            GlobalAvgPool2d(),
+            (3, 0, 2),
+            r"^GlobalAvgPool2d\(\): expected an image of at least one pixel, got \(3, 0, 2\)",
+        ),
+        (BatchNorm2d(3), (4, 5, 5), r"^BatchNorm2d\(3\): expected x of shape \(N, 3, H, W\), got \(N, 4, 5, 5\)$"),
+        (BatchNorm2d(3), (3,), r"^BatchNorm2d\(3\): expected x of shape \(N, 3, H, W\), got \(N, 3\)$"),
+        (
+            Residual(Conv2d(3, 4, 1, rng=rng())),
+            (3, 5, 5),
+            r"^Residual: .*, got \(4, 5, 5\) and \(3, 5, 5\); give a shortc",
+        ),
         (MaxPool2d(2), (1, 1, 5), r"^MaxPool2d\(2\): expected an image of at least 2x2"),
     ],
 )

@@ -8,10 +8,17 @@ Every backend has the same functions with the same arguments; `loops` defines wh
     conv2d_backward(dy, x, weight, columns, window, groups, need_dx) -> dx or None, dweight
     max_pool2d(x, window) -> y
     max_pool2d_backward(dy, x, y, window) -> dx
+    avg_pool2d(x, window, counts) -> y
+    avg_pool2d_backward(dy, x, window, counts) -> dx
+    batch_norm(x, mean, scale, bias) -> y
+    batch_norm_backward(dy, x, mean, scale, shift, slope) -> dx
+    channel_moments(x) -> mean, squares
+    channel_sums(dy, x, mean) -> sum of dy, sum of dy (x - mean)
     linear(x, weight, bias) -> y
     linear_backward(dy, x, weight, need_dx) -> dx or None, dweight
 
-The bias of each is added per output channel; its gradient, a sum of dy, needs no kernel.
+The bias of a convolution or a linear layer is added per output channel; its gradient, a sum of dy, needs no kernel.
+The sums that batch norm needs are float64.
 """
 
 from __future__ import annotations
@@ -47,6 +54,30 @@ class Backend(Protocol):
 
     def max_pool2d_backward(self, dy: Array, x: Array, y: Array, window: Window) -> Array:
         """dx (N, C, H, W); each window's gradient goes to its first maximum, row by row."""
+        ...
+
+    def avg_pool2d(self, x: Array, window: Window, counts: Array) -> Array:
+        """y (N, C, P, Q): the sum of each window over its count, counts (P, Q) of x's type."""
+        ...
+
+    def avg_pool2d_backward(self, dy: Array, x: Array, window: Window, counts: Array) -> Array:
+        """dx (N, C, H, W)."""
+        ...
+
+    def batch_norm(self, x: Array, mean: Array, scale: Array, bias: Array) -> Array:
+        """y (N, C, H, W) = (x - mean) scale + bias, channel by channel; the three are (C,) of x's type."""
+        ...
+
+    def batch_norm_backward(self, dy: Array, x: Array, mean: Array, scale: Array, shift: Array, slope: Array) -> Array:
+        """dx (N, C, H, W) = scale (dy - shift - slope (x - mean)), the four (C,) of x's type."""
+        ...
+
+    def channel_moments(self, x: Array) -> tuple[Array, Array]:
+        """(mean, squares), float64 (C,): of each channel the mean, and the sum of squared distances from it."""
+        ...
+
+    def channel_sums(self, dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+        """The sums of dy and of dy (x - mean) over each channel, float64 (C,); mean is float64 (C,)."""
         ...
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 
 from stridenet import layout
 from stridenet.layout import Array
-from stridenet.shapes import Window
+from stridenet.shapes import Pair, Window
 
 
 def _tap_views(image: Array, window: Window) -> Iterator[Array]:
@@ -31,15 +31,21 @@ def _tap_views(image: Array, window: Window) -> Iterator[Array]:
 
 
 def _pad(x: Array, window: Window, fill: float) -> Array:
-    """x (N, C, H, W) as a padded image (C, H + top + bottom, W + left + right, N)."""
+    """x (N, C, H, W) as a padded image (C, top + H + bottom, left + W + right, N), with what hangs over it."""
     image = layout.inner(layout.to_batch_inner(x))
-    (top, bottom), (left, right) = window.padding
-    if not (top or bottom or left or right):
-        return image
     C, H, W, N = image.shape
-    padded = np.full((C, top + H + bottom, left + W + right, N), fill, x.dtype)
+    rows, columns = _padded_size(x, window)
+    if (rows, columns) == (H, W):
+        return image
+    (top, _), (left, _) = window.padding
+    padded = np.full((C, rows, columns, N), fill, x.dtype)
     padded[:, top : top + H, left : left + W] = image
     return padded
+
+
+def _padded_size(x: Array, window: Window) -> Pair:
+    rows, columns = (sum(window.padding[i]) + window.overhang[i] + x.shape[2 + i] for i in (0, 1))
+    return rows, columns
 
 
 def _crop(padded: Array, x: Array, window: Window) -> Array:
@@ -75,8 +81,7 @@ def conv2d_backward(
         return None, dweight
     dcolumns = weight.reshape(groups, K // groups, -1).transpose(0, 2, 1) @ gradient  # (groups, C/groups*R*S, P*Q*N)
     dcolumns = dcolumns.reshape(C, R * S, P, Q, N)
-    (top, bottom), (left, right) = window.padding
-    padded = np.zeros((C, top + x.shape[2] + bottom, left + x.shape[3] + right, N), x.dtype)
+    padded = np.zeros((C, *_padded_size(x, window), N), x.dtype)
     for i, tap in enumerate(_tap_views(padded, window)):
         tap += dcolumns[:, i]
     return _crop(padded, x, window), dweight
@@ -108,6 +113,68 @@ def max_pool2d_backward(dy: Array, x: Array, y: Array, window: Window) -> Array:
         unclaimed ^= hit
         target += gradient * hit
     return _crop(padded, x, window)
+
+
+def avg_pool2d(x: Array, window: Window, counts: Array) -> Array:
+    """The sum of the taps over their count."""
+    views = _tap_views(_pad(x, window, 0), window)
+    y = next(views).copy()  # (C, P, Q, N)
+    for tap in views:
+        y += tap
+    y /= counts[:, :, None]
+    return layout.outer(y)
+
+
+def avg_pool2d_backward(dy: Array, x: Array, window: Window, counts: Array) -> Array:
+    """Every tap takes an equal share."""
+    share = layout.inner(layout.to_batch_inner(dy)) / counts[:, :, None]  # (C, P, Q, N)
+    padded = np.zeros((x.shape[1], *_padded_size(x, window), len(x)), x.dtype)
+    for tap in _tap_views(padded, window):
+        tap += share
+    return _crop(padded, x, window)
+
+
+def _rows(x: Array) -> Array:
+    """x (N, C, H, W) as a matrix (C, H*W*N): a channel a row."""
+    return layout.inner(layout.to_batch_inner(x)).reshape(x.shape[1], -1)
+
+
+def channel_moments(x: Array) -> tuple[Array, Array]:
+    """Two passes: no digits cancel, however far the mean is from zero."""
+    rows = _rows(x)
+    mean = rows.mean(axis=1, dtype=np.float64)
+    return mean, np.square(rows - mean[:, None]).sum(axis=1)
+
+
+def channel_sums(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+    """A channel is a row."""
+    gradient, rows = _rows(dy), _rows(x)
+    return gradient.sum(axis=1, dtype=np.float64), (gradient * (rows - mean[:, None])).sum(axis=1)
+
+
+def _by_channel(*vectors: Array) -> list[Array]:
+    """Vectors (C,) for use beside images (C, H, W, N)."""
+    return [vector[:, None, None, None] for vector in vectors]
+
+
+def batch_norm(x: Array, mean: Array, scale: Array, bias: Array) -> Array:
+    """Elementwise; the mean is taken off first, so that no digits cancel."""
+    mean, scale, bias = _by_channel(mean, scale, bias)
+    y = layout.inner(layout.to_batch_inner(x)) - mean
+    y *= scale
+    y += bias
+    return layout.outer(y)
+
+
+def batch_norm_backward(dy: Array, x: Array, mean: Array, scale: Array, shift: Array, slope: Array) -> Array:
+    """Elementwise."""
+    mean, scale, shift, slope = _by_channel(mean, scale, shift, slope)
+    dx = mean - layout.inner(layout.to_batch_inner(x))
+    dx *= slope
+    dx += layout.inner(layout.to_batch_inner(dy))
+    dx -= shift
+    dx *= scale
+    return layout.outer(dx)
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:

@@ -88,6 +88,59 @@ def max_pool2d_backward(dy: Array, x: Array, y: Array, window: Window) -> Array:
     return dx
 
 
+def avg_pool2d(x: Array, window: Window, counts: Array) -> Array:
+    """y[n, c, p, q] = the sum of its window / counts[p, q]; padding adds nothing to the sum."""
+    y = _zeros((*x.shape[:2], *window.output), x.dtype)
+    for n, c, p, q in np.ndindex(y.shape):
+        for _, _, h, w in taps(window, x, p, q):
+            y[n, c, p, q] += x[n, c, h, w] / counts[p, q]
+    return y
+
+
+def avg_pool2d_backward(dy: Array, x: Array, window: Window, counts: Array) -> Array:
+    """Each pixel of a window gets an equal share; overlapping windows add up."""
+    dx = _zeros(x.shape, x.dtype)
+    for n, c, p, q in np.ndindex(dy.shape):
+        for _, _, h, w in taps(window, x, p, q):
+            dx[n, c, h, w] += dy[n, c, p, q] / counts[p, q]
+    return dx
+
+
+def channel_moments(x: Array) -> tuple[Array, Array]:
+    """mean[c] = the mean over n, h, w of x[n, c, h, w]; squares[c] = the sum of (x[n, c, h, w] - mean[c])^2."""
+    mean, squares = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for n, c, h, w in np.ndindex(x.shape):
+        mean[c] += float(x[n, c, h, w]) / (x.size // x.shape[1])
+    for n, c, h, w in np.ndindex(x.shape):
+        squares[c] += (x[n, c, h, w] - mean[c]) ** 2
+    return mean, squares
+
+
+def channel_sums(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+    """The sums over n, h, w of dy[n, c, h, w] and of dy[n, c, h, w] (x[n, c, h, w] - mean[c])."""
+    plain, weighted = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for n, c, h, w in np.ndindex(x.shape):
+        plain[c] += dy[n, c, h, w]
+        weighted[c] += dy[n, c, h, w] * (x[n, c, h, w] - mean[c])
+    return plain, weighted
+
+
+def batch_norm(x: Array, mean: Array, scale: Array, bias: Array) -> Array:
+    """y[n, c, h, w] = (x[n, c, h, w] - mean[c]) scale[c] + bias[c]."""
+    y = layout.empty(x.shape, x.dtype)
+    for n, c, h, w in np.ndindex(x.shape):
+        y[n, c, h, w] = (x[n, c, h, w] - mean[c]) * scale[c] + bias[c]
+    return y
+
+
+def batch_norm_backward(dy: Array, x: Array, mean: Array, scale: Array, shift: Array, slope: Array) -> Array:
+    """dx[n, c, h, w] = scale[c] (dy[n, c, h, w] - shift[c] - slope[c] (x[n, c, h, w] - mean[c]))."""
+    dx = layout.empty(x.shape, x.dtype)
+    for n, c, h, w in np.ndindex(x.shape):
+        dx[n, c, h, w] = scale[c] * (dy[n, c, h, w] - shift[c] - slope[c] * (x[n, c, h, w] - mean[c]))
+    return dx
+
+
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     """y[n, k] = bias[k] + sum over d of x[n, d] * weight[k, d]."""
     y = _zeros((len(x), len(weight)), x.dtype)

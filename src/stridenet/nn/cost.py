@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stridenet.nn.layer import Layer
-from stridenet.nn.layers import Conv2d, Dropout, Elementwise, Flatten, Linear, MaxPool2d
-from stridenet.nn.sequential import Sequential
+from stridenet.nn.layers import Activation, Conv2d, Flatten, Linear
+from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
+from stridenet.nn.sequential import Residual, Sequential
 from stridenet.shapes import Pair, Shape, integer, pair, product
 
 
@@ -30,10 +32,10 @@ class LayerCost:
         output_shape: without N.
         parameters: trainable numbers.
         connections: for one image, as LeCun et al. 1998 count them: an output unit has one to each of its inputs and
-            one to its bias. A unit of a max pooling has one to each pixel of its window; other layers have none.
+            one to its bias. A unit of a pooling has one to each pixel of its window; other layers have none.
         macs: multiplications, each with its addition, in the forward of one image; adding a bias is none.
-        receptive_field: the (rows, columns) of the image that one output unit depends on; behind a Linear the whole
-            image. None if the input is no image, and from the first layer of an unknown kind on.
+        receptive_field: the (rows, columns) of the image that one output unit depends on; behind a Linear or a
+            global pooling the whole image. None if the input is no image, and behind a layer of an unknown kind.
         activation_bytes: of the output for the batch.
     """
 
@@ -85,10 +87,9 @@ def cost(
     costs: list[LayerCost] = []
     shape = input_shape
     for name, layer in _leaves(network, ""):
-        shape = layer.output_shape(shape)
-        field = None if field is None or image is None else _behind(layer, field, image)
         parameters = sum(p.value.size for _, p in layer.named_parameters() if p.trainable)
-        connections, macs = _work(layer, shape)
+        connections, macs, field = _through(layer, shape, field, image)
+        shape = layer.output_shape(shape)
         size = None if field is None else field.size
         costs.append(
             LayerCost(name, repr(layer), shape, parameters, connections, macs, size, product(shape) * bytes_per_feature)
@@ -111,14 +112,39 @@ def _leaves(layer: Layer, name: str) -> Iterator[tuple[str, Layer]]:
         yield from _leaves(child, f"{name}.{inside}" if name else inside)
 
 
-def _work(layer: Layer, output_shape: Shape) -> tuple[int, int]:
-    """The connections and the MACs of one image."""
-    units = product(output_shape)
+def _through(layer: Layer, shape: Shape, field: _Field | None, image: Pair | None) -> tuple[int, int, _Field | None]:
+    """The connections and MACs of one image of `shape` in `layer`, and the field behind it; inside a Residual too."""
+    if isinstance(layer, Residual):
+        ways = [_through(way, shape, field, image) for way in (layer.body, layer.shortcut) if way is not None]
+        connections, macs = sum(way[0] for way in ways), sum(way[1] for way in ways)
+        return connections, macs, _wider(ways[0][2], ways[1][2] if layer.shortcut else field)
+    if isinstance(layer, Sequential):
+        connections = macs = 0
+        for inside in layer.layers:
+            more, work, field = _through(inside, shape, field, image)
+            connections, macs, shape = connections + more, macs + work, inside.output_shape(shape)
+        return connections, macs, field
+    known = None if field is None or image is None else _behind(layer, field, image)
+    return *_work(layer, shape), known
+
+
+def _wider(one: _Field | None, other: _Field | None) -> _Field | None:
+    """What two ways see that end in one unit."""
+    if one is None or other is None:
+        return None
+    return _Field((max(one.size[0], other.size[0]), max(one.size[1], other.size[1])), one.step)
+
+
+def _work(layer: Layer, shape: Shape) -> tuple[int, int]:
+    """The connections and the MACs of one image of `shape`."""
+    units = product(layer.output_shape(shape))
     if isinstance(layer, Conv2d | Linear):
         fan_in = product(layer.weight.value.shape[1:])  # C / groups * R * S, or D
         return units * (fan_in + (layer.bias is not None)), units * fan_in
-    if isinstance(layer, MaxPool2d):
-        return units * product(pair("MaxPool2d", "kernel_size", layer.kernel_size)), 0
+    if isinstance(layer, MaxPool2d | AvgPool2d):
+        return units * product(pair("cost", "kernel_size", layer.kernel_size)), 0
+    if isinstance(layer, GlobalAvgPool2d):
+        return product(shape), 0
     return 0, 0
 
 
@@ -135,13 +161,13 @@ def _behind(layer: Layer, field: _Field, image: Pair) -> _Field | None:
     A window of k inputs, d apart, adds d * (k - 1) steps to the size; its stride multiplies the step. See Araujo,
     Norris and Sim 2019, *Computing Receptive Fields of Convolutional Neural Networks*.
     """
-    if isinstance(layer, Elementwise | Dropout | Flatten):
+    if isinstance(layer, Activation | BatchNorm2d | Dropout | Dropout2d | Flatten):
         return field
-    if isinstance(layer, Linear):
+    if isinstance(layer, GlobalAvgPool2d | Linear):
         return _Field(image, image)
     if isinstance(layer, Conv2d):
         dilation = pair("Conv2d", "dilation", layer.dilation)
-    elif isinstance(layer, MaxPool2d):
+    elif isinstance(layer, MaxPool2d | AvgPool2d):
         dilation = 1, 1
     else:
         return None

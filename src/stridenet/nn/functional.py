@@ -8,7 +8,7 @@ changed, and results share no memory with hidden state.
 
 from __future__ import annotations
 
-from types import EllipsisType
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,34 +16,41 @@ import numpy as np
 from stridenet import kernels, layout
 from stridenet.errors import ShapeError
 from stridenet.layout import Array
+from stridenet.nn.activations import (
+    leaky_relu as leaky_relu,
+    leaky_relu_backward as leaky_relu_backward,
+    log_softmax as log_softmax,
+    log_softmax_backward as log_softmax_backward,
+    relu as relu,
+    relu_backward as relu_backward,
+    sigmoid as sigmoid,
+    sigmoid_backward as sigmoid_backward,
+    softmax as softmax,
+    softmax_backward as softmax_backward,
+    tanh as tanh,
+    tanh_backward as tanh_backward,
+)
+from stridenet.nn.arrays import check
+from stridenet.nn.batch_norm import (
+    BatchNormSaved as BatchNormSaved,
+    batch_norm as batch_norm,
+    batch_norm_backward as batch_norm_backward,
+)
 from stridenet.shapes import (
     IntOrPair,
     Padding,
     Shape,
     Window,
+    flag,
     integer,
     number,
     padding_margins,
     pair,
     pool_arguments,
     product,
+    taps_of,
     window,
 )
-
-
-def _check(
-    who: str, name: str, x: Array, shape: tuple[int | str | EllipsisType, ...], like: Array | None = None
-) -> None:
-    """Raise ShapeError unless `x` is a float array of `shape`; a word stands for any length, ... for any axes."""
-    known = [s for s in shape if s is not ...]
-    fits = x.ndim == len(known) if ... not in shape else x.ndim >= len(known)
-    if not fits or any(isinstance(s, int) and s != n for s, n in zip(known, x.shape, strict=False)):
-        text = ", ".join("..." if s is ... else str(s) for s in shape)
-        raise ShapeError(f"{who}: expected {name} of shape ({text}), got {x.shape}")
-    if x.dtype.char not in "fd" or not x.dtype.isnative:
-        raise ShapeError(f"{who}: expected {name} of dtype float32 or float64, got {x.dtype}; use {name}.astype")
-    if like is not None and x.dtype != like.dtype:
-        raise ShapeError(f"{who}: expected arrays of one dtype, got {like.dtype} and {name} {x.dtype}; use astype")
 
 
 class Conv2dSaved(NamedTuple):
@@ -89,16 +96,16 @@ def conv2d(
         ShapeError: shapes or types do not fit.
         ConfigError: an argument is out of range.
     """
-    _check("conv2d", "weight", weight, ("K", "C", "R", "S"))
+    check("conv2d", "weight", weight, ("K", "C", "R", "S"))
     groups = integer("conv2d", "groups", groups)
     K, depth = weight.shape[:2]  # depth: the channels of one group
     if K % groups or not weight.size:
         raise ShapeError(
             f"conv2d: expected weight (K, C, R, S), none 0, groups={groups} dividing K, got {weight.shape}"
         )
-    _check("conv2d", "x", x, ("N", depth * groups, "H", "W"), weight)
+    check("conv2d", "x", x, ("N", depth * groups, "H", "W"), weight)
     if bias is not None:
-        _check("conv2d", "bias", bias, (K,), x)
+        check("conv2d", "bias", bias, (K,), x)
     geometry = window(
         "conv2d",
         (x.shape[2], x.shape[3]),
@@ -114,7 +121,7 @@ def conv2d(
 
 def conv2d_backward(dy: Array, saved: Conv2dSaved, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
     """dx (N, C, H, W) or None, dweight, dbias or None, from dy (N, K, P, Q)."""
-    _check("conv2d_backward", "dy", dy, (len(saved.x), len(saved.weight), *saved.window.output), saved.x)
+    check("conv2d_backward", "dy", dy, (len(saved.x), len(saved.weight), *saved.window.output), saved.x)
     dx, dweight = saved.backend.conv2d_backward(
         dy, saved.x, saved.weight, saved.columns, saved.window, saved.groups, need_dx
     )
@@ -131,19 +138,23 @@ class MaxPool2dSaved(NamedTuple):
 
 
 def max_pool2d(
-    x: Array, kernel_size: IntOrPair, *, stride: IntOrPair | None = None, padding: Padding = 0
+    x: Array,
+    kernel_size: IntOrPair,
+    *,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
 ) -> tuple[Array, MaxPool2dSaved]:
     """The maximum of each window of x (N, C, H, W); y (N, C, P, Q). `stride` None means `kernel_size`.
 
     Padding never wins, so it must be smaller than the kernel. At a tie the first maximum counts, row by row.
+    `ceil_mode` adds the windows that hang over the edge, if they begin inside.
 
     Raises:
         ShapeError: the window does not fit.
         ConfigError: an argument is out of range.
     """
-    _check("max_pool2d", "x", x, ("N", "C", "H", "W"))
-    kernel, step, margins = pool_arguments("max_pool2d", kernel_size, stride, padding)
-    geometry = window("max_pool2d", (x.shape[2], x.shape[3]), kernel, step, margins)
+    geometry = _pool_window("max_pool2d", x, kernel_size, stride, padding, ceil_mode)
     backend = kernels.get()
     y = backend.max_pool2d(x, geometry)
     return y, MaxPool2dSaved(backend, x, np.copy(y), geometry)
@@ -151,19 +162,77 @@ def max_pool2d(
 
 def max_pool2d_backward(dy: Array, saved: MaxPool2dSaved) -> Array:
     """dx (N, C, H, W): the gradient dy (N, C, P, Q) of each window goes whole to its first maximum."""
-    _check("max_pool2d_backward", "dy", dy, saved.y.shape, saved.x)
+    check("max_pool2d_backward", "dy", dy, saved.y.shape, saved.x)
     return saved.backend.max_pool2d_backward(dy, saved.x, saved.y, saved.window)
+
+
+class AvgPool2dSaved(NamedTuple):
+    """What avg_pool2d keeps for its backward."""
+
+    backend: kernels.Backend
+    x: Array
+    window: Window
+    counts: Array
+
+
+def avg_pool2d(
+    x: Array,
+    kernel_size: IntOrPair,
+    *,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> tuple[Array, AvgPool2dSaved]:
+    """The mean of each window of x (N, C, H, W); y (N, C, P, Q). The arguments of max_pool2d, and one more.
+
+    With `count_include_pad` the zeros of the padding count as pixels; without it the mean is over the image alone.
+    What hangs over the padding in ceil mode never counts.
+
+    Raises:
+        ShapeError: the window does not fit.
+        ConfigError: an argument is out of range.
+    """
+    geometry = _pool_window("avg_pool2d", x, kernel_size, stride, padding, ceil_mode)
+    include_pad = flag("avg_pool2d", "count_include_pad", count_include_pad)
+    rows, columns = taps_of(geometry, (x.shape[2], x.shape[3]), include_pad=include_pad)
+    counts = np.outer(rows, columns).astype(x.dtype)  # (P, Q)
+    backend = kernels.get()
+    return backend.avg_pool2d(x, geometry, counts), AvgPool2dSaved(backend, x, geometry, counts)
+
+
+def avg_pool2d_backward(dy: Array, saved: AvgPool2dSaved) -> Array:
+    """dx (N, C, H, W): the gradient dy (N, C, P, Q) of each window in equal shares."""
+    check("avg_pool2d_backward", "dy", dy, (*saved.x.shape[:2], *saved.window.output), saved.x)
+    return saved.backend.avg_pool2d_backward(dy, saved.x, saved.window, saved.counts)
+
+
+def global_avg_pool2d(x: Array) -> tuple[Array, AvgPool2dSaved]:
+    """The mean of each channel: (N, C, H, W) to (N, C, 1, 1) (Lin, Chen and Yan 2014). Its backward is avg_pool2d's."""
+    check("global_avg_pool2d", "x", x, ("N", "C", "H", "W"))
+    if not x.shape[2] * x.shape[3]:
+        raise ShapeError(f"global_avg_pool2d: expected images of at least one pixel, got x {x.shape}")
+    return avg_pool2d(x, (x.shape[2], x.shape[3]))
+
+
+def _pool_window(
+    who: str, x: Array, kernel_size: IntOrPair, stride: IntOrPair | None, padding: Padding, ceil_mode: bool
+) -> Window:
+    check(who, "x", x, ("N", "C", "H", "W"))
+    kernel, step, margins = pool_arguments(who, kernel_size, stride, padding)
+    ceil_mode = flag(who, "ceil_mode", ceil_mode)
+    return window(who, (x.shape[2], x.shape[3]), kernel, step, margins, ceil_mode=ceil_mode)
 
 
 def flatten(x: Array) -> tuple[Array, Shape]:
     """(N, C, H, W) to (N, C*H*W), channel by channel, row by row; a view of x if it can be. Saved: x's shape."""
-    _check("flatten", "x", x, ("N", ...))
+    check("flatten", "x", x, ("N", ...))
     return x.reshape(len(x), product(x.shape[1:])), x.shape
 
 
 def flatten_backward(dy: Array, shape: Shape) -> Array:
     """dx (N, C, H, W) from dy (N, C*H*W)."""
-    _check("flatten_backward", "dy", dy, (shape[0], product(shape[1:])))
+    check("flatten_backward", "dy", dy, (shape[0], product(shape[1:])))
     return dy.reshape(shape)
 
 
@@ -182,74 +251,19 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, L
     Raises:
         ShapeError: shapes or types do not fit.
     """
-    _check("linear", "weight", weight, ("K", "D"))
-    _check("linear", "x", x, ("N", weight.shape[1]), weight)
+    check("linear", "weight", weight, ("K", "D"))
+    check("linear", "x", x, ("N", weight.shape[1]), weight)
     if bias is not None:
-        _check("linear", "bias", bias, (weight.shape[0],), x)
+        check("linear", "bias", bias, (weight.shape[0],), x)
     backend = kernels.get()
     return backend.linear(x, weight, bias), LinearSaved(backend, x, weight, bias is not None)
 
 
 def linear_backward(dy: Array, saved: LinearSaved, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
     """dx (N, D) or None, dweight (K, D), dbias (K,) or None, from dy (N, K)."""
-    _check("linear_backward", "dy", dy, (len(saved.x), len(saved.weight)), saved.x)
+    check("linear_backward", "dy", dy, (len(saved.x), len(saved.weight)), saved.x)
     dx, dweight = saved.backend.linear_backward(dy, saved.x, saved.weight, need_dx)
     return dx, dweight, dy.sum(axis=0) if saved.has_bias else None
-
-
-def relu(x: Array) -> tuple[Array, Array]:
-    """max(x, 0) elementwise, any shape (N, ...); NaN stays NaN. Saved: the mask x > 0."""
-    _check("relu", "x", x, ("N", ...))
-    zeros = np.zeros((len(x), *[1] * (x.ndim - 1)), x.dtype)  # NumPy has no vector loop for a maximum with a scalar
-    return np.maximum(x, zeros), x > 0
-
-
-def relu_backward(dy: Array, positive: Array) -> Array:
-    """dx = dy where x > 0, else 0; the derivative at 0 is 0."""
-    _check("relu_backward", "dy", dy, positive.shape)
-    return dy * positive
-
-
-def tanh(x: Array) -> tuple[Array, Array]:
-    """Hyperbolic tangent, any shape (N, ...). Saved: y."""
-    _check("tanh", "x", x, ("N", ...))
-    y = np.tanh(x)
-    return y, np.copy(y)
-
-
-def tanh_backward(dy: Array, y: Array) -> Array:
-    """dx = dy (1 - y^2)."""
-    _check("tanh_backward", "dy", dy, y.shape, y)
-    return dy * (1 - y * y)
-
-
-def sigmoid(x: Array) -> tuple[Array, Array]:
-    """1 / (1 + exp(-x)), any shape (N, ...), without overflow: (1 + tanh(x / 2)) / 2. Saved: y."""
-    _check("sigmoid", "x", x, ("N", ...))
-    y = 0.5 + 0.5 * np.tanh(0.5 * x)
-    return y, np.copy(y)
-
-
-def sigmoid_backward(dy: Array, y: Array) -> Array:
-    """dx = dy y (1 - y)."""
-    _check("sigmoid_backward", "dy", dy, y.shape, y)
-    return dy * y * (1 - y)
-
-
-def log_softmax(x: Array) -> tuple[Array, Array]:
-    """x - log sum exp x over axis 1 of x (N, K, ...), shifted by the maximum so that nothing overflows. Saved: y."""
-    _check("log_softmax", "x", x, ("N", "K", ...))
-    if not x.shape[1]:
-        raise ShapeError(f"log_softmax: expected x with at least one class, got {x.shape}")
-    shifted = x - x.max(axis=1, keepdims=True)
-    y = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return y, np.copy(y)
-
-
-def log_softmax_backward(dy: Array, y: Array) -> Array:
-    """dx = dy - softmax(x) sum(dy), the sum over axis 1."""
-    _check("log_softmax_backward", "dy", dy, y.shape, y)
-    return dy - np.exp(y) * dy.sum(axis=1, keepdims=True)
 
 
 def dropout(x: Array, p: float, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -257,14 +271,25 @@ def dropout(x: Array, p: float, rng: np.random.Generator) -> tuple[Array, Array]
 
     Srivastava et al. 2014, in its inverted form: nothing is left to do at evaluation.
     """
-    _check("dropout", "x", x, ("N", ...))
-    number("dropout", "p", p, low=0.0, high=1.0, open_high=True)
-    kept = rng.random((*x.shape[1:], len(x)), np.float32) >= p
-    mask = layout.outer(kept) * x.dtype.type(1 / (1 - p))
+    check("dropout", "x", x, ("N", ...))
+    mask = _mask("dropout", x, x.shape[1:], p, rng)
     return x * mask, mask
+
+
+def dropout2d(x: Array, p: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """As `dropout`, but of whole channels of x (N, C, H, W): neighbouring pixels say the same (Tompson et al. 2015)."""
+    check("dropout2d", "x", x, ("N", "C", "H", "W"))
+    mask = _mask("dropout2d", x, (x.shape[1], 1, 1), p, rng)
+    return x * mask, np.broadcast_to(mask, x.shape)
+
+
+def _mask(who: str, x: Array, shape: Sequence[int], p: float, rng: np.random.Generator) -> Array:
+    number(who, "p", p, low=0.0, high=1.0, open_high=True)
+    kept = rng.random((*shape, len(x)), np.float32) >= p
+    return layout.outer(kept) * x.dtype.type(1 / (1 - p))
 
 
 def dropout_backward(dy: Array, mask: Array) -> Array:
     """dx = dy times the same mask."""
-    _check("dropout_backward", "dy", dy, mask.shape, mask)
+    check("dropout_backward", "dy", dy, mask.shape, mask)
     return dy * mask

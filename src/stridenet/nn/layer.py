@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from stridenet.communicator import Communicator
 from stridenet.errors import ConfigError, ShapeError, WeightsMismatchError
 from stridenet.layout import Array
 from stridenet.nn.parameters import Parameter, ParameterVector
@@ -39,6 +40,8 @@ class Layer(ABC):
     """What every layer can do. Shapes given to `output_shape` leave the batch axis out."""
 
     training = True
+    frozen = False
+    whole_batch = False  # whether the output of one image depends on the others of its batch
     saved: Any = None
 
     def __init__(self) -> None:  # noqa: B027
@@ -100,6 +103,12 @@ class Layer(ABC):
         """The layers directly inside this one, by name."""
         return [(name, value) for name, value in vars(self).items() if isinstance(value, Layer)]
 
+    def walk(self) -> Iterator[Layer]:
+        """This layer and all inside it."""
+        yield self
+        for _, child in self.children():
+            yield from child.walk()
+
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter with its name, such as "0.weight"; running statistics too."""
         for name, value in vars(self).items():
@@ -136,6 +145,26 @@ class Layer(ABC):
         """Give every random layer inside its stream for `key`, so that any step can be entered again."""
         for i, (_, child) in enumerate(self.children()):
             child.reseed(seed, *key, i)
+
+    def connect(self, comm: Communicator) -> None:
+        """Let the layers that look at the whole batch look at those of all workers of `comm`."""
+        for _, child in self.children():
+            child.connect(comm)
+
+    def freeze(self) -> Self:
+        """Keep all parameters and running statistics inside as they are, whatever is trained around them.
+
+        Raises:
+            ConfigError: the network is packed already.
+        """
+        for name, parameter in self.named_parameters():
+            if parameter.vector is not None:
+                raise ConfigError(f"freeze: expected a network that is not packed yet, got {name}; freeze before pack")
+        for _, parameter in self.named_parameters():
+            parameter.trainable = False
+        for layer in self.walk():
+            layer.frozen = True
+        return self
 
     def astype(self, dtype: npt.DTypeLike) -> Self:
         """Turn all parameters into float32 or float64.

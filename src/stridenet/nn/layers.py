@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
-from stridenet import seeding
 from stridenet.errors import ConfigError, ShapeError, shown
 from stridenet.layout import Array
 from stridenet.nn import functional as F
@@ -22,12 +22,12 @@ from stridenet.shapes import (
     Shape,
     check_reach,
     extent_of,
+    flag,
     integer,
     number,
     padding_margins,
     pair,
     plain,
-    pool_arguments,
     product,
     window,
 )
@@ -45,9 +45,9 @@ def _start(who: str, init: Initializer, rng: np.random.Generator, shape: Shape) 
 
 
 def _bias(who: str, bias: bool, weight: Parameter) -> Parameter | None:
-    if not isinstance(bias, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigError(f"{who}: expected bias to be True or False, got {shown(bias)}")
-    return Parameter(np.zeros(len(weight.value), weight.value.dtype), decay=False) if bias else None
+    if not flag(who, "bias", bias):
+        return None
+    return Parameter(np.zeros(len(weight.value), weight.value.dtype), decay=False)
 
 
 class Conv2d(Layer):
@@ -117,9 +117,9 @@ class Conv2d(Layer):
     def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
         """(N, K, P, Q) to (N, C, H, W)."""
         dx, dweight, dbias = F.conv2d_backward(dy, self.take(), need_dx=need_dx)
-        self.weight.grad += dweight
+        self.weight.add_grad(dweight)
         if self.bias is not None:
-            self.bias.grad += dbias
+            self.bias.add_grad(dbias)
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -176,9 +176,9 @@ class Linear(Layer):
     def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
         """(N, K) to (N, D)."""
         dx, dweight, dbias = F.linear_backward(dy, self.take(), need_dx=need_dx)
-        self.weight.grad += dweight
+        self.weight.add_grad(dweight)
         if self.bias is not None:
-            self.bias.grad += dbias
+            self.bias.add_grad(dbias)
         return dx
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -197,42 +197,8 @@ class Linear(Layer):
         return {**super().spec(), "bias": self.bias is not None}
 
 
-class MaxPool2d(Layer):
-    """The maximum of each window, of (N, C, H, W) to (N, C, P, Q); see `functional.max_pool2d`.
-
-    Args:
-        kernel_size: an int or (rows, columns).
-        stride: an int or (rows, columns); None means `kernel_size`.
-        padding: as in Conv2d, smaller than the kernel; padding never wins.
-
-    Raises:
-        ConfigError: an argument is out of range.
-    """
-
-    def __init__(self, kernel_size: IntOrPair, *, stride: IntOrPair | None = None, padding: Padding = 0) -> None:
-        self._window = pool_arguments("MaxPool2d", kernel_size, stride, padding)
-        self.kernel_size, self.stride, self.padding = plain(kernel_size), plain(stride), plain(padding)
-
-    def forward(self, x: Array) -> Array:
-        """(N, C, H, W) to (N, C, P, Q)."""
-        with speaking_as(self):
-            y, saved = F.max_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
-        self.keep(saved)
-        return y
-
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
-        """(N, C, P, Q) to (N, C, H, W)."""
-        return F.max_pool2d_backward(dy, self.take())
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(C, H, W) to (C, P, Q)."""
-        if len(input_shape) != 3:
-            raise ShapeError(f"{self!r}: expected an input (C, H, W), got {input_shape}")
-        return input_shape[0], *window(repr(self), (input_shape[1], input_shape[2]), *self._window).output
-
-
-class Elementwise(Layer):
-    """A function of each element by itself: the shape stays, whatever it is."""
+class Activation(Layer):
+    """A function without parameters that keeps the shape (N, ...)."""
 
     function: ClassVar[Callable[[Array], tuple[Array, Array]]]
     derivative: ClassVar[Callable[[Array, Array], Array]]
@@ -253,60 +219,57 @@ class Elementwise(Layer):
         return input_shape
 
 
-class ReLU(Elementwise):
+class ReLU(Activation):
     """max(x, 0); the derivative at 0 is 0."""
 
     function, derivative = F.relu, F.relu_backward
 
 
-class Tanh(Elementwise):
+class LeakyReLU(Activation):
+    """x where x > 0, else negative_slope x; the derivative at 0 is negative_slope.
+
+    Args:
+        negative_slope: a finite number >= 0.
+
+    Raises:
+        ConfigError: it is another.
+    """
+
+    function, derivative = F.leaky_relu, F.leaky_relu_backward
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope, low=0.0, high=math.inf)
+
+    def forward(self, x: Array) -> Array:
+        """(N, ...) to (N, ...)."""
+        with speaking_as(self):
+            y, slopes = F.leaky_relu(x, self.negative_slope)
+        self.keep(slopes)
+        return y
+
+
+class Tanh(Activation):
     """Hyperbolic tangent."""
 
     function, derivative = F.tanh, F.tanh_backward
 
 
-class Sigmoid(Elementwise):
+class Sigmoid(Activation):
     """1 / (1 + exp(-x))."""
 
     function, derivative = F.sigmoid, F.sigmoid_backward
 
 
-class Dropout(Layer):
-    """In training each element is dropped with probability `p` and the others are divided by 1 - p.
+class Softmax(Activation):
+    """exp x / sum exp x over the channels or features, axis 1. For training, losses take the scores before it."""
 
-    Its masks come from a stream of their own, keyed by its place in the network; a Trainer keys it by the step too.
+    function, derivative = F.softmax, F.softmax_backward
 
-    Args:
-        p: in [0, 1).
 
-    Raises:
-        ConfigError: p is out of range.
-    """
+class LogSoftmax(Activation):
+    """x - log sum exp x over the channels or features, axis 1."""
 
-    def __init__(self, p: float = 0.5) -> None:
-        self.p = number("Dropout", "p", p, low=0.0, high=1.0, open_high=True)
-        self.reseed(0)
-
-    def reseed(self, seed: int, *key: int) -> None:
-        """Draw the next masks from the stream of `key`."""
-        self._rng = seeding.stream(seed, "dropout", *key)
-
-    def forward(self, x: Array) -> Array:
-        """(N, ...) to (N, ...)."""
-        if not self.training:
-            return x
-        with speaking_as(self):
-            y, mask = F.dropout(x, self.p, self._rng)
-        self.keep(mask)
-        return y
-
-    def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
-        """(N, ...) to (N, ...)."""
-        return F.dropout_backward(dy, self.take())
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's shape."""
-        return input_shape
+    function, derivative = F.log_softmax, F.log_softmax_backward
 
 
 class Flatten(Layer):

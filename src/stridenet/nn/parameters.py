@@ -22,7 +22,7 @@ class Parameter:
 
     Args:
         value: the start value; float32 or float64.
-        trainable: False for running statistics: outside the flat vector, inside `state_dict`.
+        trainable: False for running statistics and frozen layers: outside the flat vector, inside `state_dict`.
         decay: whether weight decay applies; biases have none.
         lr_scale: factor on the learning rate of this parameter.
     """
@@ -32,6 +32,11 @@ class Parameter:
         self.grad = np.zeros_like(value)
         self.trainable, self.decay, self.lr_scale = trainable, decay, lr_scale
         self.vector: ParameterVector | None = None
+
+    def add_grad(self, gradient: Array | None) -> None:
+        """Add to the gradient, if the parameter is trained."""
+        if self.trainable:
+            self.grad += gradient
 
     def astype(self, dtype: npt.DTypeLike) -> None:
         """Change the type of value and gradient.

@@ -1,17 +1,13 @@
-"""Layers in a row, and networks rebuilt from their description."""
+"""Layers in a row, and layers beside a shortcut."""
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, cast
 
-import numpy as np
-
-from stridenet.errors import ConfigError, ShapeError, UnsupportedModelError, shown
+from stridenet.errors import ConfigError, ShapeError, shown
 from stridenet.layout import Array
 from stridenet.nn.layer import Layer
-from stridenet.nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
-from stridenet.shapes import Shape, integer, product
+from stridenet.shapes import Shape, integer
 
 
 class Sequential(Layer):
@@ -54,10 +50,13 @@ class Sequential(Layer):
         return x
 
     def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
-        """From the last layer to the first; only the first may leave its dx out."""
-        for layer in self.layers[:0:-1]:
+        """From the last layer to the first; without `need_dx` to the first that is trained, which may leave dx out."""
+        if not self.layers:
+            return dy
+        first = 0 if need_dx else next((i for i, layer in enumerate(self.layers) if not layer.frozen), 0)
+        for layer in self.layers[:first:-1]:
             dy = cast(Array, layer.backward(dy))
-        return self.layers[0].backward(dy, need_dx=need_dx) if self.layers else dy
+        return self.layers[first].backward(dy, need_dx=need_dx)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Of the last layer."""
@@ -83,70 +82,62 @@ class Sequential(Layer):
         return f"Sequential({inside}\n)"
 
 
+class Residual(Layer):
+    """y = body(x) + shortcut(x), where a shortcut of None is x itself (He et al. 2016).
+
+    Args:
+        body: a layer, mostly a Sequential.
+        shortcut: a layer that gives the same shape, or None.
+
+    Raises:
+        ConfigError: an argument is no layer, or both are the same.
+    """
+
+    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+        for name, layer in (("body", body), ("shortcut", shortcut)):
+            if not isinstance(layer, Layer) and (layer is not None or name == "body"):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigError(f"Residual: expected {name} to be a layer, got {shown(layer)}")
+        if body is shortcut:
+            raise ConfigError(f"Residual: expected two layers, got one {type(body).__name__} twice; make another one")
+        self.body, self.shortcut = body, shortcut
+        self.reseed(0)
+
+    def forward(self, x: Array) -> Array:
+        """(N, ...) to (N, ...)."""
+        y, aside = self.body.forward(x), x if self.shortcut is None else self.shortcut.forward(x)
+        _check_one_shape(y.shape, aside.shape)
+        return y + aside
+
+    def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
+        """(N, ...) to (N, ...): the gradients of both ways add up."""
+        dx = self.body.backward(dy, need_dx=need_dx)
+        aside = dy if self.shortcut is None else self.shortcut.backward(dy, need_dx=need_dx)
+        return cast(Array, dx) + cast(Array, aside) if need_dx else None
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """That of the body, which must be that of the shortcut."""
+        shape = self.body.output_shape(input_shape)
+        _check_one_shape(shape, input_shape if self.shortcut is None else self.shortcut.output_shape(input_shape))
+        return shape
+
+    def spec(self) -> dict[str, Any]:
+        """The specs of both ways."""
+        aside = None if self.shortcut is None else self.shortcut.spec()
+        return {"kind": "Residual", "body": self.body.spec(), "shortcut": aside}
+
+    def __repr__(self) -> str:
+        return f"Residual({self.body!r}, shortcut={self.shortcut!r})"
+
+
+def _check_one_shape(body: Shape, shortcut: Shape) -> None:
+    if body != shortcut:
+        raise ShapeError(
+            f"Residual: expected body and shortcut to give one shape, got {body} and {shortcut};"
+            " give a shortcut such as Conv2d with kernel_size=1"
+        )
+
+
 def _image_shape(value: Any) -> Shape:
     if not isinstance(value, tuple | list) or not value:
         raise ConfigError(f"Sequential: expected input_shape as sizes (C, H, W), got {shown(cast(object, value))}")
     return tuple(integer("Sequential", "input_shape", size) for size in cast("list[Any]", value))
-
-
-MAX_NESTING = 12  # layers in layers; a model file's 32 levels of JSON hold that many
-
-# The closed world of model files: nothing is ever looked up by name anywhere else.
-_KINDS: dict[str, type[Layer]] = {
-    kind.__name__: kind for kind in (Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sigmoid, Tanh)
-}
-
-
-def build(spec: Any, *, limit: int) -> Layer:
-    """The network that `Layer.spec` described, its parameters zero; no random number is drawn.
-
-    Args:
-        spec: as read from a file: anything.
-        limit: the number of parameters that the network may have in all.
-
-    Raises:
-        UnsupportedModelError: an unknown kind or argument, or more parameters than `limit`.
-        ConfigError: an argument of a layer is out of range, or the layers do not fit each other.
-    """
-    left = limit
-
-    def zeros(rng: np.random.Generator, shape: Shape) -> Array:
-        nonlocal left
-        del rng
-        left -= product(shape)
-        if left < 0:
-            raise UnsupportedModelError(f"model: expected at most {limit} parameters, got a layer {shape} beyond them")
-        return np.zeros(shape, np.float32)
-
-    network = _build(spec, {"init": zeros, "rng": np.random.default_rng(0)}, MAX_NESTING)
-    size = sum(parameter.value.size for _, parameter in network.named_parameters())
-    if size > limit:  # the biases
-        raise UnsupportedModelError(f"model: expected at most {limit} parameters, got {size}")
-    return network
-
-
-def _build(spec: Any, tools: dict[str, Any], depth: int) -> Layer:
-    if not isinstance(spec, dict):
-        raise UnsupportedModelError(f"model: expected a layer as a table, got {shown(spec)}")
-    if not depth:
-        raise UnsupportedModelError(f"model: expected at most {MAX_NESTING} layers in each other, got more")
-    arguments = cast("dict[str, Any]", spec).copy()
-    kind = arguments.pop("kind", None)
-    if not isinstance(kind, str) or kind not in {"Sequential", *_KINDS}:
-        raise UnsupportedModelError(f"model: expected a layer of a known kind, got {shown(kind)}")
-    if kind == "Sequential":
-        return _build_sequential(arguments, tools, depth)
-    signature = inspect.signature(_KINDS[kind])
-    used = {name: tool for name, tool in tools.items() if name in signature.parameters}
-    try:
-        signature.bind(**arguments, **used)
-    except TypeError as error:
-        raise UnsupportedModelError(f"model: {kind}: {error!s:.200}") from None
-    return _KINDS[kind](**arguments, **used)
-
-
-def _build_sequential(arguments: dict[str, Any], tools: dict[str, Any], depth: int) -> Sequential:
-    layers, shape = arguments.pop("layers", None), arguments.pop("input_shape", None)
-    if arguments or not isinstance(layers, list):
-        raise UnsupportedModelError("model: Sequential: expected a list of layers and an input_shape, nothing else")
-    return Sequential(*(_build(layer, tools, depth - 1) for layer in cast("list[Any]", layers)), input_shape=shape)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from stridenet.communicator import SOLO, Communicator
 from stridenet.nn.layers import Flatten, Linear
 from stridenet.nn.sequential import Sequential
 from stridenet.optim.optimizers import SGD
-from stridenet.train.communicator import SOLO, Communicator
 from stridenet.train.trainer import Trainer
 
 
