@@ -1,4 +1,4 @@
-"""Schedules: their values by hand and as PyTorch's, their ends, and what they refuse."""
+"""Schedules: their values by hand, their ends, and what they refuse."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from stridenet.optim.schedules import (
     Schedule,
     constant,
     cosine,
+    exponential,
+    fraction,
     one_cycle,
     one_cycle_momentum,
     per_epoch,
+    polynomial,
     positive,
     step_decay,
+    warm_up,
 )
 
 
@@ -39,6 +43,43 @@ def test_step_decay_keeps_its_own_milestones() -> None:
     rate = step_decay(1.0, milestones=marks)
     marks[0] = 1
     assert rate(1) == 1.0
+
+
+def test_exponential() -> None:
+    assert [exponential(8.0, factor=0.5)(step) for step in range(5)] == [8, 4, 2, 1, 0.5]
+    assert exponential(8.0, factor=0.5)(10**9) == 0
+    assert [exponential(8.0, factor=1)(step) for step in (0, 10**9)] == [8, 8]
+    assert [exponential(8.0, factor=0)(step) for step in range(3)] == [8, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("power", "values"), [(1, [3, 2.5, 2, 1.5, 1]), (2, [3, 2.125, 1.5, 1.125, 1]), (0.5, [3, 1 + math.sqrt(3)])]
+)
+def test_polynomial(power: float, values: list[float]) -> None:
+    rate = polynomial(3.0, total=4, power=power, final=1.0)
+    assert [rate(step) for step in range(len(values))] == pytest.approx(values, rel=1e-15)
+    assert [rate(step) for step in (4, 5, 10**9)] == [1.0] * 3
+    assert polynomial(3.0, total=4, power=power)(4) == 0.0
+
+
+def test_polynomial_may_rise() -> None:
+    rate = polynomial(0.0, total=2, final=3.0)
+    assert [rate(step) for step in range(4)] == [0, 1.5, 3, 3]
+
+
+def test_warm_up_leads_to_the_schedule_and_then_is_it() -> None:
+    after = cosine(8.0, total=10)
+    rate = warm_up(after, steps=4)
+    assert [rate(step) for step in range(5)] == [0, 2, 4, 6, 8]
+    assert [rate(4 + step) for step in range(12)] == [after(step) for step in range(12)]
+    half = warm_up(constant(8.0), steps=4, start_factor=0.5)
+    assert [half(step) for step in range(6)] == [4, 5, 6, 7, 8, 8]
+    assert [warm_up(constant(8.0), steps=1)(step) for step in range(3)] == [0, 8, 8]
+
+
+def test_warm_up_of_steps_before_a_schedule_of_epochs() -> None:
+    rate = warm_up(per_epoch(step_decay(8.0, every=1, factor=0.5), 3), steps=2)
+    assert [rate(step) for step in range(9)] == [0, 4, 8, 8, 8, 4, 4, 4, 2]
 
 
 def test_cosine() -> None:
@@ -79,6 +120,9 @@ SCHEDULES: list[Schedule] = [
     constant(1),
     step_decay(1, every=2),
     step_decay(1, milestones=[1]),
+    exponential(1, factor=1),
+    polynomial(1, total=5, power=2, final=2),
+    warm_up(cosine(1, total=5), steps=3),
     cosine(1, total=5),
     one_cycle(1, total=5),
     one_cycle_momentum(total=5),
@@ -109,6 +153,17 @@ def test_values_are_python_floats_and_depend_on_the_step_alone(schedule: Schedul
         (lambda: step_decay(1.0, milestones=[3, 2]), "rising"),
         (lambda: step_decay(1.0, milestones=[2, 2]), "rising"),
         (lambda: step_decay(1.0, milestones=[0]), "milestones >= 1"),
+        (lambda: exponential(-1.0, factor=0.5), "exponential: expected value in [0, inf], got -1"),
+        (lambda: exponential(1.0, factor=1.5), "factor in [0, 1], got 1.5"),
+        (lambda: exponential(1.0, factor=math.nan), "factor"),
+        (lambda: polynomial(math.nan, total=3), "value"),
+        (lambda: polynomial(1.0, total=0), "polynomial: expected total >= 1, got 0"),
+        (lambda: polynomial(1.0, total=3, power=0), "power > 0, got 0"),
+        (lambda: polynomial(1.0, total=3, power=True), "power"),
+        (lambda: polynomial(1.0, total=3, final=-1.0), "final"),
+        (lambda: warm_up(constant(1), steps=0), "warm_up: expected steps >= 1, got 0"),
+        (lambda: warm_up(constant(1), steps=2.0), "steps"),
+        (lambda: warm_up(constant(1), steps=2, start_factor=1.1), "start_factor in [0, 1], got 1.1"),
         (lambda: cosine(math.inf, total=3), "value"),
         (lambda: cosine(1.0, total=0), "total >= 1"),
         (lambda: cosine(1.0, total=3, final=-1.0), "final"),
@@ -122,6 +177,7 @@ def test_values_are_python_floats_and_depend_on_the_step_alone(schedule: Schedul
         (lambda: per_epoch(constant(1), 0), "steps_per_epoch >= 1"),
         (lambda: positive("me", "it", 0), "me: expected it > 0, got 0"),
         (lambda: positive("me", "it", None), "it"),
+        (lambda: fraction("me", "it", 1.0), "me: expected it in [0, 1), got 1.0"),
     ],
 )
 @pytest.mark.promise("P06")
@@ -129,72 +185,3 @@ def test_bad_arguments(make: Any, says: str) -> None:
     with pytest.raises(ConfigError) as error:
         make()
     assert says in str(error.value)
-
-
-@pytest.mark.peer
-@pytest.mark.promise("G3")
-class TestLikePyTorch:
-    """The numbers of torch.optim.lr_scheduler, at every step, to 1e-12."""
-
-    @staticmethod
-    def optimizer(lr: float) -> Any:
-        torch = pytest.importorskip("torch")
-        return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr, momentum=0.9)
-
-    @staticmethod
-    def follow(optimizer: Any, scheduler: Any, steps: int, key: str = "lr") -> list[float]:
-        values: list[float] = []
-        for _ in range(steps):
-            values.append(optimizer.param_groups[0][key])
-            optimizer.step()
-            scheduler.step()
-        return values
-
-    @pytest.mark.parametrize(("total", "warmup"), [(5, 0.3), (100, 0.3), (937, 0.25), (50, 0.0), (3, 0.1)])
-    @pytest.mark.parametrize("key", ["lr", "momentum"])
-    def test_one_cycle(self, total: int, warmup: float, key: str) -> None:
-        torch = pytest.importorskip("torch")
-        optimizer = self.optimizer(0.1)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=0.2, total_steps=total, pct_start=warmup, anneal_strategy="cos"
-        )
-        ours = {
-            "lr": one_cycle(0.2, total=total, warmup=warmup),
-            "momentum": one_cycle_momentum(total=total, warmup=warmup),
-        }[key]
-        theirs = self.follow(optimizer, scheduler, total, key)
-        assert [ours(step) for step in range(total)] == pytest.approx(theirs, rel=1e-12, abs=0)
-
-    def test_one_cycle_with_other_factors(self) -> None:
-        torch = pytest.importorskip("torch")
-        optimizer = self.optimizer(0.1)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=0.2, total_steps=60, div_factor=7, final_div_factor=30
-        )
-        ours = one_cycle(0.2, total=60, start_factor=7, final_factor=30)
-        theirs = self.follow(optimizer, scheduler, 60)
-        assert [ours(step) for step in range(60)] == pytest.approx(theirs, rel=1e-12, abs=0)
-
-    def test_cosine(self) -> None:
-        torch = pytest.importorskip("torch")
-        optimizer = self.optimizer(0.3)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=80, eta_min=0.01)
-        ours = cosine(0.3, total=80, final=0.01)
-        theirs = self.follow(optimizer, scheduler, 81)
-        assert [ours(step) for step in range(81)] == pytest.approx(theirs, rel=1e-12, abs=0)
-
-    def test_step_decay(self) -> None:
-        torch = pytest.importorskip("torch")
-        for ours, make in [
-            (
-                step_decay(0.3, every=7, factor=0.4),
-                lambda o: torch.optim.lr_scheduler.StepLR(o, 7, gamma=0.4),
-            ),
-            (
-                step_decay(0.3, milestones=[5, 21, 22]),
-                lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [5, 21, 22]),
-            ),
-        ]:
-            optimizer = self.optimizer(0.3)
-            theirs = self.follow(optimizer, make(optimizer), 60)
-            assert [ours(step) for step in range(60)] == pytest.approx(theirs, rel=1e-12, abs=0)

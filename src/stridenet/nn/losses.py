@@ -1,11 +1,13 @@
 """Losses: (scores, targets, weights) -> (the weighted mean over the batch, its gradient by the scores).
 
-Loss and gradient are scaled alike, so a learning rate does not depend on the batch size.
+Loss and gradient are scaled alike, so a learning rate does not depend on the batch size. A weight of a class is one
+of its samples: weights = class_weights[targets].
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import math
+from typing import Protocol
 
 import numpy as np
 
@@ -18,7 +20,7 @@ class Loss(Protocol):
     """What a trainer expects of a loss."""
 
     def __call__(self, scores: Array, targets: Array, weights: Array | None = None, /) -> tuple[float, Array]:
-        """(loss, dscores) of scores (N, K), targets (N,) and sample weights (N,) or None."""
+        """(loss, dscores) of scores (N, K), targets (N,) or (N, K) and sample weights (N,) or None."""
         ...
 
 
@@ -33,7 +35,7 @@ def cross_entropy(
     Args:
         scores: logits (N, K), N >= 1.
         targets: class indices (N,), integers in 0..K-1.
-        weights: sample weights (N,), >= 0 and not all zero; None weighs all alike.
+        weights: sample weights (N,), >= 0; None weighs all alike; where all are 0, loss and gradient are 0.
         label_smoothing: e, in [0, 1).
 
     Returns:
@@ -44,44 +46,117 @@ def cross_entropy(
         LabelError: a target is no class index.
     """
     e = number("cross_entropy", "label_smoothing", label_smoothing, low=0.0, high=1.0, open_high=True)
-    N, K = _check_batch("cross_entropy", scores, targets)
-    share = _shares("cross_entropy", weights, N, scores.dtype)  # (N,), sums to 1
-    rows = np.arange(N)
+    share = _shares("cross_entropy", scores, weights)
+    rows = _check_classes("cross_entropy", scores, targets)
     shifted = scores - scores.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1)
     losses = np.log(sums) - (1 - e) * shifted[rows, targets]
     if e:
         losses -= e * shifted.mean(axis=1)
-    dscores = exponentials / sums[:, None] - e / K  # softmax - t
+    dscores = exponentials / sums[:, None] - e / scores.shape[1]  # softmax - t
     dscores[rows, targets] -= 1 - e
+    return _mean(losses, dscores, share)
+
+
+def hinge(scores: Array, targets: Array, weights: Array | None = None, *, margin: float = 1.0) -> tuple[float, Array]:
+    """Multiclass hinge loss (Weston and Watkins 1999): what the other classes lack to be `margin` below the target's.
+
+    E = sum_n w_n sum_(j != y_n) max(0, margin + s_nj - s_ny) / sum_n w_n. The slope at the kink is 0, as ReLU's.
+
+    Args:
+        scores: scores (N, K), N >= 1.
+        targets: class indices y (N,), integers in 0..K-1.
+        weights: sample weights (N,), >= 0; None weighs all alike; where all are 0, loss and gradient are 0.
+        margin: a number >= 0.
+
+    Returns:
+        The loss as a Python float, and dscores (N, K) of the dtype of `scores`.
+
+    Raises:
+        ConfigError, ShapeError, LabelError: as for `cross_entropy`.
+    """
+    margin = number("hinge", "margin", margin, low=0.0, high=math.inf)
+    share = _shares("hinge", scores, weights)
+    rows = _check_classes("hinge", scores, targets)
+    slack = scores - scores[rows, targets, None]
+    slack += margin  # last: the difference of two near scores is exact
+    slack[rows, targets] -= margin  # 0, or NaN
+    dscores = np.heaviside(slack, 0.0)  # of NaN, NaN
+    dscores[rows, targets] -= dscores.sum(axis=1)
+    return _mean(np.maximum(slack, 0.0).sum(axis=1, dtype=np.float64), dscores, share)
+
+
+def mse(scores: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
+    """Mean squared error, of numbers or of classes: E = sum_n w_n mean_k (s_nk - t_nk)^2 / sum_n w_n.
+
+    Args:
+        scores: predictions (N, K), N >= 1.
+        targets: numbers (N, K), or (N,) for K = 1, of a floating type; or class indices (N,), integers in 0..K-1,
+            which stand for one-hot rows.
+        weights: sample weights (N,), >= 0; None weighs all alike; where all are 0, loss and gradient are 0.
+
+    Returns:
+        The loss as a Python float, and dscores (N, K) of the dtype of `scores`.
+
+    Raises:
+        ShapeError: shapes or types do not fit, N = 0, or the weights are no weights.
+        LabelError: a target is no class index, or no finite number.
+    """
+    share = _shares("mse", scores, weights)
+    if targets.dtype.kind == "f":
+        differences = scores - _check_numbers("mse", scores, targets)
+    else:
+        rows, differences = _check_classes("mse", scores, targets), scores.copy(order="K")
+        differences[rows, targets] -= 1
+    losses = np.square(differences, dtype=np.float64).mean(axis=1)
+    differences *= 2 / scores.shape[1]
+    return _mean(losses, differences, share)
+
+
+def _mean(losses: Array, dscores: Array, share: Array) -> tuple[float, Array]:
+    """The loss of the batch and its gradient, from the loss (N,) and gradient (N, K) of each sample."""
     dscores *= share[:, None]
     return float(np.sum(losses * share, dtype=np.float64)), dscores
 
 
-def _check_batch(who: str, scores: Array, targets: Array) -> tuple[int, int]:
+def _check_classes(who: str, scores: Array, targets: Array) -> Array:
+    """The rows 0..N-1, once it is clear that `targets` has a class for each."""
+    N, K = len(scores), scores.shape[1]
+    if targets.shape != (N,):
+        raise ShapeError(f"{who}: expected targets of shape ({N},), got {targets.shape}")
+    if targets.dtype.kind not in "iu":
+        raise LabelError(f"{who}: expected integer class indices as targets, got dtype {targets.dtype}")
+    if targets.min() < 0 or targets.max() >= K:
+        first = int(np.flatnonzero((targets < 0) | (targets >= K))[0])
+        raise LabelError(f"{who}: expected targets in 0..{K - 1}, got {targets[first]} at index {first}")
+    return np.arange(N)
+
+
+def _check_numbers(who: str, scores: Array, targets: Array) -> Array:
+    """`targets` with the shape and type of `scores`."""
+    N, K = scores.shape
+    if targets.shape != (N, K) and (K > 1 or targets.shape != (N,)):
+        raise ShapeError(f"{who}: expected targets of shape ({N}, {K}), got {targets.shape}")
+    if not np.isfinite(targets).all():
+        raise LabelError(f"{who}: expected finite targets, got {targets[~np.isfinite(targets)][0]}")
+    return targets.astype(scores.dtype).reshape(N, K)
+
+
+def _shares(who: str, scores: Array, weights: Array | None) -> Array:
+    """The weight of each sample as a share of the batch (N,), once the scores are checked."""
     if scores.ndim != 2 or not scores.size:
         raise ShapeError(f"{who}: expected scores of shape (N, K) with N >= 1, got {scores.shape}")
     if scores.dtype.char not in "fd":
         raise ShapeError(f"{who}: expected scores of dtype float32 or float64, got {scores.dtype}")
-    if targets.shape != scores.shape[:1]:
-        raise ShapeError(f"{who}: expected targets of shape ({len(scores)},), got {targets.shape}")
-    if targets.dtype.kind not in "iu":
-        raise LabelError(f"{who}: expected integer class indices as targets, got dtype {targets.dtype}")
-    N, K = scores.shape
-    if targets.min() < 0 or targets.max() >= K:
-        first = int(np.flatnonzero((targets < 0) | (targets >= K))[0])
-        raise LabelError(f"{who}: expected targets in 0..{K - 1}, got {targets[first]} at index {first}")
-    return N, K
-
-
-def _shares(who: str, weights: Array | None, N: int, dtype: np.dtype[Any]) -> Array:
-    """The weight of each sample as a share of the batch."""
+    N = len(scores)
     if weights is None:
-        return np.full(N, 1 / N, dtype)
+        return np.full(N, 1 / N, scores.dtype)
     if weights.shape != (N,):
         raise ShapeError(f"{who}: expected weights of shape ({N},), got {weights.shape}")
+    if weights.dtype.kind not in "fiub":
+        raise ShapeError(f"{who}: expected weights that are numbers, got dtype {weights.dtype}")
     total = float(np.sum(weights, dtype=np.float64))
-    if not (np.isfinite(total) and total > 0 and weights.min() >= 0):
-        raise ShapeError(f"{who}: expected weights >= 0 that are not all zero, got sum {total:g}")
-    return (weights / total).astype(dtype)
+    if not (np.isfinite(total) and weights.min() >= 0):
+        raise ShapeError(f"{who}: expected weights >= 0, got {weights.min():g} and a sum of {total:g}")
+    return (weights / (total or 1.0)).astype(scores.dtype)  # a batch without weight has loss 0 and no gradient

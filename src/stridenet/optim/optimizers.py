@@ -1,9 +1,11 @@
 """Optimisers: each turns the flat gradient into a step of the flat parameter vector, in place.
 
+Here are what all share, and SGD; those that scale the step of each parameter by itself are in `adaptive`.
+
 Three ways to decay the weights w by lambda; `decay` of the vector, 1 or 0, says which of them decay at all:
 
     "l2"         the gradient gets + lambda w, before momentum or moments see it
-    "decoupled"  w -= lr lambda w before the step (AdamW: Loshchilov and Hutter 2019)
+    "decoupled"  w -= lr lambda w before the step (Loshchilov and Hutter 2019)
     "constant"   w -= lambda w before the step, whatever the learning rate
 """
 
@@ -19,8 +21,8 @@ import numpy as np
 from stridenet.errors import CheckpointMismatchError, ConfigError
 from stridenet.layout import Array
 from stridenet.nn.parameters import ParameterVector
-from stridenet.optim.schedules import Schedule, constant, positive
-from stridenet.shapes import choice, number
+from stridenet.optim.schedules import Schedule, constant, fraction, positive
+from stridenet.shapes import choice, flag, number
 
 DecayMode = Literal["l2", "decoupled", "constant"]
 
@@ -111,6 +113,12 @@ class Optimizer(ABC):
     def _direction(self, gradient: Array, out: Array) -> Array:
         """The step (P,) at a learning rate of 1: `gradient`, a slot, or `out` filled. Updates the slots."""
 
+    def _fraction(self, name: str, value: float | Schedule) -> Schedule:
+        """`value` as a schedule whose values are checked, now or step by step, to be in [0, 1)."""
+        if callable(value):
+            return lambda step: fraction(self._who, name, value(step))
+        return constant(fraction(self._who, name, value))
+
     def state_dict(self) -> dict[str, Array]:
         """All that a resumed run needs: copies of the slots, and "t", the steps done (int64, 0-d)."""
         return {name: array.copy() for name, array in self._state().items()}
@@ -173,13 +181,13 @@ class SGD(Optimizer):
         decay_mode: DecayMode = "l2",
     ) -> None:
         super().__init__(params, lr, weight_decay=weight_decay, decay_mode=decay_mode)
+        self._nesterov, self._averaging = flag("SGD", "nesterov", nesterov), flag("SGD", "averaging", averaging)
         if nesterov and (averaging or momentum == 0):
             raise ConfigError(
                 f"SGD: expected nesterov with momentum > 0 and without averaging, got momentum={momentum!r} and"
                 f" averaging={averaging!r}"
             )
-        self._momentum = _share_schedule("SGD", "momentum", momentum)
-        self._nesterov, self._averaging = nesterov, averaging
+        self._momentum = self._fraction("momentum", momentum)
         if momentum != 0:
             self._slots["velocity"] = np.zeros_like(params.value)
 
@@ -187,7 +195,7 @@ class SGD(Optimizer):
         velocity = self._slots.get("velocity")
         if velocity is None:
             return gradient
-        momentum = _share("SGD", "momentum", self._momentum(self.t))
+        momentum = self._momentum(self.t)
         velocity *= momentum
         velocity += np.multiply(gradient, 1.0 - momentum, out=out) if self._averaging else gradient
         if not self._nesterov:
@@ -195,57 +203,3 @@ class SGD(Optimizer):
         np.multiply(velocity, momentum, out=out)
         out += gradient
         return out
-
-
-class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015): the gradient's running mean over the root of its running mean square.
-
-    At step t = 1, 2, ...: m = b1 m + (1 - b1) g, s = b2 s + (1 - b2) g^2,
-    w -= lr m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps). b1 may be a schedule; the correction then takes its
-    present value to the power t, as PyTorch does. `decay_mode="decoupled"` makes it AdamW.
-
-    Raises:
-        ConfigError: a beta is outside [0, 1), `eps` is not > 0, or as for every optimiser.
-    """
-
-    def __init__(
-        self,
-        params: ParameterVector,
-        lr: float | Schedule = 1e-3,
-        *,
-        betas: tuple[float | Schedule, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        decay_mode: DecayMode = "l2",
-    ) -> None:
-        super().__init__(params, lr, weight_decay=weight_decay, decay_mode=decay_mode)
-        if not isinstance(betas, tuple | list) or len(betas) != 2:  # pyright: ignore[reportUnnecessaryComparison, reportUnnecessaryIsInstance]
-            raise ConfigError(f"Adam: expected betas to be two numbers in [0, 1), got {betas!r}")
-        self._beta1 = _share_schedule("Adam", "betas[0]", betas[0])
-        self._beta2 = _share("Adam", "betas[1]", betas[1])
-        self._eps = positive("Adam", "eps", eps)
-        self._slots["mean"] = np.zeros_like(params.value)
-        self._slots["mean_square"] = np.zeros_like(params.value)
-
-    def _direction(self, gradient: Array, out: Array) -> Array:
-        mean, mean_square = self._slots["mean"], self._slots["mean_square"]
-        beta1, beta2 = _share("Adam", "betas[0]", self._beta1(self.t)), self._beta2
-        mean *= beta1
-        mean += np.multiply(gradient, 1.0 - beta1, out=out)
-        mean_square *= beta2
-        np.multiply(gradient, gradient, out=out)
-        mean_square += np.multiply(out, 1.0 - beta2, out=out)
-
-        correction1, correction2 = 1.0 - beta1 ** (self.t + 1), 1.0 - beta2 ** (self.t + 1)
-        np.sqrt(mean_square, out=out)
-        out *= correction1 / math.sqrt(correction2)  # correction1 is a factor of the whole denominator
-        out += correction1 * self._eps
-        return np.divide(mean, out, out=out)
-
-
-def _share(who: str, name: str, value: float) -> float:
-    return number(who, name, value, low=0.0, high=1.0, open_high=True)
-
-
-def _share_schedule(who: str, name: str, value: float | Schedule) -> Schedule:
-    return value if callable(value) else constant(_share(who, name, value))

@@ -10,7 +10,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-from stridenet.errors import ConfigError
+from stridenet.errors import ConfigError, shown
 from stridenet.shapes import integer, number
 
 Schedule = Callable[[int], float]
@@ -46,11 +46,45 @@ def step_decay(
         period = integer(who, "every", every)
         return lambda step: start * ratio ** (step // period)
     if milestones is None or every is not None:
-        raise ConfigError(f"{who}: expected one of every and milestones, got {every!r} and {milestones!r}")
+        raise ConfigError(f"{who}: expected one of every and milestones, got {shown(every)} and {shown(milestones)}")
     marks = [integer(who, "milestones", mark) for mark in milestones]
     if not marks or marks != sorted(set(marks)):
-        raise ConfigError(f"{who}: expected milestones to be rising steps, got {milestones!r}")
+        raise ConfigError(f"{who}: expected milestones to be rising steps, got {shown(milestones)}")
     return lambda step: start * ratio ** bisect_right(marks, step)
+
+
+def exponential(value: float, *, factor: float) -> Schedule:
+    """`value`, multiplied by `factor` at every step: value factor^step.
+
+    >>> rate = exponential(0.1, factor=0.5)
+    >>> rate(0), rate(1), rate(2)
+    (0.1, 0.05, 0.025)
+
+    Raises:
+        ConfigError: `value` is not a finite number >= 0, `factor` is outside [0, 1].
+    """
+    start = number("exponential", "value", value, low=0.0, high=math.inf)
+    ratio = number("exponential", "factor", factor, low=0.0, high=1.0)
+    return lambda step: start * ratio**step
+
+
+def polynomial(value: float, *, total: int, power: float = 1.0, final: float = 0.0) -> Schedule:
+    """From `value` at step 0 to `final` at step `total`, along a power of what is left, and `final` from there on.
+
+    final + (value - final) (1 - step / total)^power. A power of 1 is a straight line.
+
+    >>> rate = polynomial(0.4, total=4)
+    >>> [round(rate(step), 3) for step in (0, 1, 2, 3, 4, 5)]
+    [0.4, 0.3, 0.2, 0.1, 0.0, 0.0]
+
+    Raises:
+        ConfigError: `value` or `final` is not a finite number >= 0, `power` is not a finite number > 0, `total` is
+            not an integer >= 1.
+    """
+    start = number("polynomial", "value", value, low=0.0, high=math.inf)
+    end = number("polynomial", "final", final, low=0.0, high=math.inf)
+    exponent, length = positive("polynomial", "power", power), integer("polynomial", "total", total)
+    return lambda step: end + (start - end) * max(1.0 - step / length, 0.0) ** exponent
 
 
 def cosine(value: float, *, total: int, final: float = 0.0) -> Schedule:
@@ -91,9 +125,32 @@ def one_cycle_momentum(high: float = 0.95, low: float = 0.85, *, total: int, war
     Raises:
         ConfigError: `high`, `low` or `warmup` is outside [0, 1), `total` is not an integer >= 1.
     """
-    outer = number("one_cycle_momentum", "high", high, low=0.0, high=1.0, open_high=True)
-    inner = number("one_cycle_momentum", "low", low, low=0.0, high=1.0, open_high=True)
+    outer, inner = fraction("one_cycle_momentum", "high", high), fraction("one_cycle_momentum", "low", low)
     return _cycle("one_cycle_momentum", outer, inner, outer, total, warmup)
+
+
+def warm_up(schedule: Schedule, *, steps: int, start_factor: float = 0.0) -> Schedule:
+    """A straight line of `steps` steps from start_factor schedule(0) to schedule(0), then `schedule` from its step 0.
+
+    Of `total` steps with their warm-up, `schedule` has total - steps. Goyal et al. 2017, *Accurate, large minibatch
+    SGD*.
+
+    >>> rate = warm_up(exponential(0.8, factor=0.5), steps=4)
+    >>> [round(rate(step), 3) for step in range(7)]
+    [0.0, 0.2, 0.4, 0.6, 0.8, 0.4, 0.2]
+
+    Raises:
+        ConfigError: `steps` is not an integer >= 1, `start_factor` is outside [0, 1].
+    """
+    length = integer("warm_up", "steps", steps)
+    low = number("warm_up", "start_factor", start_factor, low=0.0, high=1.0)
+
+    def value(step: int) -> float:
+        if step >= length:
+            return schedule(step - length)
+        return schedule(0) * (low + (1.0 - low) * step / length)
+
+    return value
 
 
 def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
@@ -118,14 +175,23 @@ def positive(who: str, name: str, value: float) -> float:
     """
     result = number(who, name, value, low=0.0, high=math.inf)
     if result == 0.0:
-        raise ConfigError(f"{who}: expected {name} > 0, got {value!r}")
+        raise ConfigError(f"{who}: expected {name} > 0, got {shown(value)}")
     return result
+
+
+def fraction(who: str, name: str, value: float) -> float:
+    """`value` as a float in [0, 1).
+
+    Raises:
+        ConfigError: it is not a real number, or not in [0, 1).
+    """
+    return number(who, name, value, low=0.0, high=1.0, open_high=True)
 
 
 def _cycle(who: str, start: float, middle: float, final: float, total: int, warmup: float) -> Schedule:
     """`start` to `middle` at step warmup * total - 1, which need not be whole, to `final` at total - 1."""
     last = integer(who, "total", total) - 1
-    turn = number(who, "warmup", warmup, low=0.0, high=1.0, open_high=True) * (last + 1) - 1
+    turn = fraction(who, "warmup", warmup) * (last + 1) - 1
 
     def value(step: int) -> float:
         if turn > 0 and step <= turn:
