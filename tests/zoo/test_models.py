@@ -68,5 +68,7 @@ def test_networks_are_made_by_name() -> None:
     ):
         models.make("lenet6", {}, rng=rng())
     for key in ("clases", "rng", "__class__"):
-        with pytest.raises(ConfigError, match=rf"recipe\.model\.args: expected one of classes, .*, got '{key}'"):
+        with pytest.raises(ConfigError, match=rf"recipe\.model lenet5: expected one of classes, .*, got '{key}'"):
             models.make("lenet5", {key: 3}, rng=rng())
+    with pytest.raises(ConfigError, match=r"^recipe\.model: lenet5: expected input_size >= 16, got 3"):
+        models.make("lenet5", {"input_size": 3}, rng=rng())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from stridenet.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
+from stridenet.nn.pools import MaxPool2d
 from stridenet.nn.sequential import Sequential
-from stridenet.shapes import choice, integer
+from stridenet.shapes import integer
+from stridenet.tables import construct
 
 
 def lenet5(*, classes: int = 10, channels: int = 1, input_size: int = 28, rng: np.random.Generator) -> Sequential:
@@ -50,8 +51,4 @@ def make(name: str, args: Mapping[str, Any], *, rng: np.random.Generator) -> Seq
     Raises:
         ConfigError: there is no such network or argument.
     """
-    network = MODELS[choice("recipe.model.name", name, MODELS)]
-    known = [key for key in inspect.signature(network).parameters if key != "rng"]
-    for key in args:
-        choice("recipe.model.args", key, known)
-    return network(**args, rng=rng)
+    return construct("recipe.model", MODELS, name, args, rng=rng)
