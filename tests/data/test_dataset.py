@@ -187,6 +187,115 @@ def test_parts_that_split_refuses(part: Any) -> None:
         labelled([0] * 10).split(part, seed=0)
 
 
+def weighted(weights: Any, labels: tuple[int, ...] = (0, 1, 1, 0)) -> Dataset:
+    return Dataset(images(len(labels)), np.array(labels), AB, weights)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4", np.int32, np.uint8])
+def test_weights_are_kept_as_float64(dtype: Any) -> None:
+    given = np.array([0, 1, 2, 3], dtype)
+    dataset = weighted(given)
+    assert dataset.weights is not None
+    assert dataset.weights.dtype == np.float64
+    assert dataset.weights.dtype.isnative
+    assert dataset.weights.tolist() == [0, 1, 2, 3]
+    assert not np.shares_memory(dataset.weights, given)
+    assert weighted([0.5, 0, 1, 2]).weights is not None
+    assert weighted(None).weights is None
+
+
+@pytest.mark.promise("P06")
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0, 1.0, 1.0], r"weights as 4 numbers, one an image, got float64 of shape \(3,\)"),
+        ([1.0] * 5, r"got float64 of shape \(5,\)"),
+        (1.0, r"got float64 of shape \(\)"),
+        ([[1.0]] * 4, r"got float64 of shape \(4, 1\)"),
+        (["1"] * 4, "got <U1"),
+        ([True] * 4, "got bool"),
+        ([None] * 4, "got object"),
+        ([1j] * 4, "got complex128"),
+        ([[1], [1, 2], [], []], "weights to be one array"),
+        ([1.0, np.nan, 1.0, 1.0], r"finite weights, got nan at index \(1\)"),
+        ([1.0, 1.0, np.inf, 1.0], r"finite weights, got inf at index \(2\)"),
+        ([1.0, 1.0, 1.0, -1e-9], "weights >= 0 that are not all zero, got -1e-09 at index 3"),
+        ([0.0] * 4, "weights >= 0 that are not all zero, got 0 at index 0"),
+    ],
+)
+def test_weights_it_refuses(weights: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        weighted(weights)
+    assert "\n" not in str(caught.value)
+
+
+def test_subset_and_split_keep_each_weight_with_its_image() -> None:
+    x = np.arange(1, 41, dtype=np.float32).reshape(40, 1, 1, 1)
+    dataset = Dataset(x, np.arange(40) % 2, AB, np.arange(1.0, 41))
+    for part in (dataset.subset([7, 3]), *dataset.split(10, seed=1), dataset.subset([])):
+        assert part.weights is not None
+        assert np.array_equal(part.weights, part.images.ravel())
+    assert all(part.weights is None for part in labelled([0, 1] * 5).split(4, seed=1))
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    utilities = pytest.importorskip("sklearn.utils.class_weight")
+    for labels in ([0, 1, 1, 1, 2, 2], [5, 3, 3, 3], [2]):  # classes without an image do not count
+        dataset = labelled(labels).weigh("balanced")
+        assert dataset.weights is not None
+        np.testing.assert_allclose(dataset.weights, utilities.compute_sample_weight("balanced", labels), rtol=1e-15)
+        assert dataset.weights.mean() == pytest.approx(1)
+
+
+def test_class_weights_multiply_the_weights_that_are_there() -> None:
+    dataset = weighted([1.0, 2.0, 3.0, 4.0])
+    for given in ([10, 0.5], (10.0, 0.5), np.array([10, 0.5]), np.array([10, 0.5], np.float32)):
+        twice = dataset.weigh(given)  # pyright: ignore[reportArgumentType]
+        assert twice.weights is not None
+        assert twice.weights.tolist() == [10, 1, 1.5, 40]
+        assert twice.images is dataset.images
+    assert dataset.weights is not None
+    assert dataset.weights.tolist() == [1, 2, 3, 4]
+    one_class = weighted(None).weigh([0, 2.0])
+    assert one_class.weights is not None
+    assert one_class.weights.tolist() == [0, 2, 2, 0]
+
+
+@pytest.mark.promise("P06")
+@pytest.mark.parametrize(
+    ("class_weights", "message"),
+    [
+        ([1.0], r'"balanced" or a list of 2 weights, one a class, got \[1.0\]'),
+        ([1.0, 1.0, 1.0], "a list of 2 weights"),
+        ([], "a list of 2 weights"),
+        (None, "a list of 2 weights, one a class, got None"),
+        ({"a": 1, "b": 2}, "a list of 2 weights"),
+        (2.0, "a list of 2 weights"),
+        ("balance", "expected one of balanced, got 'balance'; did you mean 'balanced'"),
+        ([1.0, -1.0], r"weights\[1\] in \[0, 1e\+30\], got -1.0"),
+        ([1.0, float("nan")], r"weights\[1\]"),
+        ([float("inf"), 1.0], r"weights\[0\]"),
+        ([True, 1.0], r"weights\[0\] to be a number"),
+        (["1", 1.0], r"weights\[0\] to be a number"),
+        (np.ones((2, 2)), r"weights\[0\] to be a number"),
+    ],
+)
+def test_class_weights_it_refuses(class_weights: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^Dataset\.weigh: .*{message}"):
+        weighted(None).weigh(class_weights)
+
+
+@pytest.mark.promise("P06")
+def test_class_weights_need_classes_and_leave_an_image() -> None:
+    with pytest.raises(ConfigError, match="expected a data set with classes"):
+        Dataset(images(), np.ones(2)).weigh("balanced")
+    with pytest.raises(DataError, match="not all zero"):
+        weighted(None).weigh([0, 0])
+    empty = Dataset(images(0), np.array([], int), AB).weigh("balanced")
+    assert empty.weights is not None
+    assert empty.weights.shape == (0,)
+
+
 def test_fingerprint_sees_every_bit() -> None:
     x, y = images(), np.array([0, 1])
     x2, y2 = x.copy(), y.copy()
@@ -201,10 +310,19 @@ def test_fingerprint_sees_every_bit() -> None:
         Dataset(x.astype(np.float64), y, AB),
         Dataset(x, y * 0, AB),
         Dataset(x, y * 0.0),
+        Dataset(x, y, AB, np.array([1.0, 1.0])),
+        Dataset(x, y, AB, np.array([1.0, np.nextafter(1.0, 2.0)])),
     ]
     assert len({dataset.fingerprint() for dataset in variants}) == len(variants)
     assert Dataset(np.asfortranarray(x), y, AB).fingerprint() == variants[0].fingerprint()
     assert len(Dataset(images(0), np.array([], int), AB).fingerprint()) == 64
+
+
+@pytest.mark.promise("K5")
+def test_the_fingerprint_of_a_data_set_never_changes() -> None:
+    """Runs are continued and results compared by it."""
+    expected = "ce72d4b17feef91df865841f0f6e381deaff04464b89f26f62763b009d394905"
+    assert Dataset(images(), np.array([0, 1]), AB).fingerprint() == expected
 
 
 def test_a_data_set_cannot_be_changed_after_its_check() -> None:

@@ -345,6 +345,26 @@ def test_a_file_that_changes_while_it_is_read(
         read_idx(path)
 
 
+@pytest.mark.promise("I13")
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_file_that_is_replaced_while_it_is_read_is_one_of_the_two(
+    idx_bytes: Encode, saved: Saved, monkeypatch: pytest.MonkeyPatch, opened: bool
+) -> None:
+    path, real = saved(idx_bytes(IMAGES)), os.open
+    other = path.with_name("other")
+    other.write_bytes(idx_bytes(LABELS))
+
+    def late(*arguments: Any) -> int:
+        descriptor = real(*arguments)
+        if not opened:
+            os.close(descriptor)
+        other.replace(path)
+        return descriptor if opened else real(*arguments)
+
+    monkeypatch.setattr(os, "open", late)
+    assert np.array_equal(read_idx(path), IMAGES if opened else LABELS)
+
+
 def test_a_file_beyond_the_limit_is_not_read(saved: Saved) -> None:
     path = saved(b"")
     os.truncate(path, 2**30 + 17)  # sparse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,29 @@ def test_museum_b21_order_is_shuffled_and_other_in_every_epoch_and_seed() -> Non
 def test_order_is_the_permutation_of_the_stream() -> None:
     loader = Loader(numbered(30), 7, shuffle=True, seed=4)
     assert drawn(loader, e=9) == seeding.stream(4, "shuffle", 9).permutation(30).tolist()
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_weights_come_with_their_images(drop_last: bool) -> None:
+    plain = numbered(10)
+    dataset = Dataset(plain.images, plain.targets, plain.classes, np.arange(10.0) + 0.5)
+    loader = Loader(dataset, 4, shuffle=True, drop_last=drop_last, seed=3)
+    for x, targets, weights in (*loader.epoch(0), *loader.epoch(1, 1)):
+        assert weights is not None
+        assert weights.dtype == np.float64
+        assert np.array_equal(weights, targets + 0.5)
+        assert np.array_equal(weights, x.ravel() + 0.5)
+        assert not np.shares_memory(weights, dataset.weights)
+    assert drawn(loader) == drawn(Loader(plain, 4, shuffle=True, drop_last=drop_last, seed=3))
+
+
+@pytest.mark.promise("K5")
+def test_the_order_of_a_seed_never_changes() -> None:
+    digest = hashlib.sha256()
+    for seed in range(10):
+        for e in (0, 3):
+            digest.update(np.array(drawn(Loader(numbered(300), 64, shuffle=True, seed=seed), e), "<i8").tobytes())
+    assert digest.hexdigest() == "e42f28b40e3853b7a75c63f7075f8a623c0ea8cfd1fa67c4d557ba1c7fa8d4f3"
 
 
 def test_without_shuffle_images_come_in_order() -> None:

@@ -1,4 +1,4 @@
-"""Transforms and augmentations: values, shapes, memory, and the closed tables they are built from."""
+"""Transforms: values, shapes, memory, and the closed table they are built from."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import pytest
 from stridenet import layout
 from stridenet.data.dataset import Dataset
 from stridenet.data.transforms import (
-    Augmentations,
+    MEAN_IMAGE,
     Normalize,
     Pad,
     Pipeline,
-    RandomShift,
     Resize,
+    SubtractMean,
     Transform,
-    build_augmentations,
     fit_pipeline,
 )
 from stridenet.errors import ConfigError, DataError, ShapeError
+from stridenet.strictjson import to_json
+from stridenet.tensors import MAX_METADATA
 
 Array = np.ndarray[Any, Any]
 
@@ -43,6 +44,7 @@ TRANSFORMS = [
     Resize(9),
     Resize((3, 4)),
     Resize((7, 5)),
+    SubtractMean(np.random.default_rng(9).random((3, 7, 5))),
 ]
 every_transform = pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
 
@@ -280,10 +282,10 @@ def test_museum_b20_statistics_do_not_see_the_test_images() -> None:
     [
         (
             {"name": "normalise"},
-            r"transform\[1\]\.name: expected one of normalize, pad, resize, got 'normalise'; did you mean 'normalize'",
+            r"transform\[1\]\.name: expected one of mean_image, normalize, pad, resize, .*; did you mean 'normalize'",
         ),
         ({"name": "__class__"}, r"transform\[1\].*got '__class__'$"),
-        ({"name": "random_shift", "pixels": 2}, r"transform\[1\]\.name: expected one of normalize"),
+        ({"name": "random_shift", "pixels": 2}, r"transform\[1\]\.name: expected one of mean_image, normalize"),
         ({"size": 4}, r"transform\[1\]: expected an entry with a name"),
         ({"name": 3}, r"transform\[1\]: expected an entry with a name"),
         ("pad", r"transform\[1\]: expected an entry with a name"),
@@ -292,9 +294,9 @@ def test_museum_b20_statistics_do_not_see_the_test_images() -> None:
             r"transform\[1\] resize: expected one of size, got 'sise'; did you mean 'size'\?",
         ),
         ({"name": "resize"}, r"transform\[1\] resize: expected the keys size as well"),
-        ({"name": "resize", "size": "4"}, r"transform\[1\] resize: Resize: expected size to be an integer"),
+        ({"name": "resize", "size": "4"}, r"transform\[1\]: Resize: expected size to be an integer"),
         ({"name": "normalize", "mean": [0.0, 0.0]}, r"transform\[1\] normalize: expected the keys std as well"),
-        ({"name": "pad", "padding": 1, "value": "x"}, r"transform\[1\] pad: Pad: expected value to be a number"),
+        ({"name": "pad", "padding": 1, "value": "x"}, r"transform\[1\]: Pad: expected value to be a number"),
     ],
 )
 def test_entries_that_are_refused(entry: Any, message: str) -> None:
@@ -302,11 +304,12 @@ def test_entries_that_are_refused(entry: Any, message: str) -> None:
         with pytest.raises(ConfigError, match=message) as caught:
             build([{"name": "pad", "padding": 1}, entry])
         assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("recipe.data.transform[1]")  # a model file's begins with transform[1]
 
 
 @pytest.mark.parametrize("entries", [None, 5, "pad", {"name": "pad", "padding": 1}])
 def test_entries_are_a_list(entries: Any) -> None:
-    for build in (Pipeline.from_spec, build_augmentations, lambda entries: fit_pipeline(entries, digits(4))):
+    for build in (Pipeline.from_spec, lambda entries: fit_pipeline(entries, digits(4))):
         with pytest.raises(ConfigError, match="expected a list of entries"):
             build(entries)
 
@@ -314,78 +317,102 @@ def test_entries_are_a_list(entries: Any) -> None:
 def test_a_stored_pipeline_is_complete() -> None:
     with pytest.raises(ConfigError, match="expected the keys mean, std as well"):
         Pipeline.from_spec([{"name": "normalize"}])
+    with pytest.raises(ConfigError, match="expected the keys mean as well"):
+        Pipeline.from_spec([{"name": "mean_image"}])
 
 
-def shifted(image: Array, dy: int, dx: int, fill: float) -> Array:
-    """The definition: pixel (i, j) moves to (i + dy, j + dx)."""
-    H, W = image.shape[1:]
-    result = np.full_like(image, fill)
-    for i in range(H):
-        for j in range(W):
-            if 0 <= i + dy < H and 0 <= j + dx < W:
-                result[:, i + dy, j + dx] = image[:, i, j]
-    return result
+def test_three_channels_are_normalised_each_by_its_own() -> None:
+    x = photos((90, 3, 6, 5)) * np.float32([[[1.0]], [[0.25]], [[0.5]]]) + np.float32([[[0.0]], [[0.5]], [[0.25]]])
+    dataset = Dataset(x, np.arange(90) % 2, ("a", "b"))
+    pipeline = fit_pipeline([{"name": "normalize"}], dataset)
+    y = pipeline(x)
+    np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(y.std(axis=(0, 2, 3)), 1, rtol=1e-6)
+    (entry,) = pipeline.spec()
+    np.testing.assert_allclose(entry["mean"], [0.5, 0.625, 0.5], atol=0.02)
+    assert entry["std"][0] > 1.9 * entry["std"][2] > 3.6 * entry["std"][1]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("pixels", "fill"), [(1, 0.0), (2, 0.25), (4, -1.0)])
-def test_random_shift_moves_each_image_by_its_own_draw(pixels: int, fill: float, dtype: Any) -> None:
-    x = photos((40, 2, 7, 5), dtype)
-    x.flags.writeable = False
-    y = RandomShift(pixels, fill)(x, np.random.default_rng(3))
-    draws = np.random.default_rng(3).integers(-pixels, pixels, (2, 40), endpoint=True)
-    for image, moved, dy, dx in zip(x, y, *draws.tolist(), strict=True):
-        assert np.array_equal(shifted(image, dy, dx, fill), moved)
-    assert y.dtype == dtype
-    layout.inner(y)
+def test_the_mean_image_is_the_mean_of_each_pixel() -> None:
+    dataset = digits()
+    (step,) = fit_pipeline([{"name": "mean_image"}], dataset).transforms
+    assert isinstance(step, SubtractMean)
+    x = (dataset.images / 255).astype(np.float32)
+    np.testing.assert_allclose(step.mean, x.mean(axis=0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(step(x).mean(axis=0), 0, atol=1e-6)
+    assert repr(step) == "SubtractMean(mean of 2x6x5)"
 
 
-def test_random_shift_is_uniform() -> None:
-    x = np.zeros((9000, 1, 5, 5), np.float32)
-    x[:, :, 2, 2] = 1
-    counts = RandomShift(1)(x, np.random.default_rng(0))[:, 0, 1:4, 1:4].sum(axis=0)
-    assert counts.sum() == 9000
-    assert np.all(np.abs(counts - 1000) < 5 * np.sqrt(1000))
+def test_subtract_mean_by_hand() -> None:
+    x = np.array([[[1.0, 2.0]], [[5.0, 0.5]]], np.float32)[None]  # (1, 2, 1, 2)
+    assert SubtractMean([[[0.5, 1]], [[2, 3]]])(x).ravel().tolist() == [0.5, 1.0, 3.0, -2.5]
 
 
-def test_random_shift_draws_from_the_generator_alone() -> None:
-    x = photos((20, 1, 8, 8))
-    shift = RandomShift(2)
-    one, same, other = (shift(x, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert np.array_equal(one, same)
-    assert not np.array_equal(one, other)
+def test_the_mean_image_is_fitted_in_parts_and_after_the_transforms_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stridenet.data.transforms._FIT_ELEMENTS", 500)  # 8 images a batch
+    dataset = digits()
+    step = fit_pipeline([{"name": "pad", "padding": 1, "value": 2.0}, {"name": "mean_image"}], dataset).transforms[1]
+    assert isinstance(step, SubtractMean)
+    padded = Pad(1, 2.0)((dataset.images / 255).astype(np.float32))
+    np.testing.assert_allclose(step.mean, padded.mean(axis=0, dtype=np.float64), rtol=1e-12)
 
 
-def test_random_shift_needs_room() -> None:
-    with pytest.raises(ShapeError, match=r"RandomShift: expected images larger than 5 pixels.*got 7x5"):
-        RandomShift(5)(photos(), np.random.default_rng(0))
+@pytest.mark.promise("G9", "B20")
+def test_the_mean_image_does_not_see_the_test_images() -> None:
+    both = digits(60)
+    changed = both.images.copy()
+    changed[40:] = 255 - changed[40:]
+    other = Dataset(changed, both.targets, both.classes)
+    one, same = (fit_pipeline([{"name": "mean_image"}], data.subset(range(40))).spec() for data in (both, other))
+    assert one == same  # bit by bit: floats are compared with ==
+    assert one != fit_pipeline([{"name": "mean_image"}], other).spec()
 
 
-def test_augmentations_are_applied_in_order_from_one_generator() -> None:
-    x = photos((6, 1, 9, 9))
-    steps = build_augmentations(
-        [{"name": "random_shift", "pixels": 1}, {"name": "random_shift", "pixels": 3, "fill": 1.0}]
-    )
-    rng = np.random.default_rng(5)
-    expected = RandomShift(3, 1.0)(RandomShift(1)(x, rng), rng)
-    assert np.array_equal(steps(x, np.random.default_rng(5)), expected)
-    assert build_augmentations(json.loads(json.dumps(steps.spec()))).spec() == steps.spec()
-    assert Augmentations()(x, rng) is x
+def test_a_model_file_can_hold_the_largest_mean_image() -> None:
+    largest = np.full((2, 128, 128), -1.2345678901234567e-100)  # as many characters as a number can have
+    assert largest.size == MEAN_IMAGE
+    assert len(to_json(Pipeline([SubtractMean(largest)]).spec())) < MAX_METADATA - 2**16
+    with pytest.raises(ConfigError, match=r"at most 32768 numbers.*got 3x105x105; put resize before"):
+        SubtractMean(np.zeros((3, 105, 105)))
 
 
-@pytest.mark.promise("L04")
+def test_nothing_has_no_mean_image() -> None:
+    with pytest.raises(DataError, match="at least one batch"):
+        SubtractMean.fit([])
+
+
+@pytest.mark.promise("P01")
 @pytest.mark.parametrize(
-    ("entry", "message"),
+    "mean",
     [
-        ({"name": "random_shfit", "pixels": 1}, r"augment\[0\].*did you mean 'random_shift'\?"),
-        ({"name": "random_shift", "pixel": 1}, r"augment\[0\] random_shift: .*did you mean 'pixels'\?"),
-        ({"name": "random_shift"}, "expected the keys pixels as well"),
-        ({"name": "random_shift", "pixels": 0}, "expected pixels >= 1, got 0"),
-        ({"name": "random_shift", "pixels": 1.5}, "expected pixels to be an integer"),
-        ({"name": "random_shift", "pixels": 1, "fill": float("nan")}, "expected fill"),
-        ({"name": "normalize"}, "augment\\[0\\]\\.name: expected one of random_shift"),
+        None,
+        0.5,
+        [],
+        [[]],
+        [[[]]],
+        [[0.5]],
+        [[[[0.5]]]],
+        [[[0.5], [0.5, 1.0]]],
+        [[["x"]]],
+        [[[None]]],
+        [[[True]]],
+        [[[10**400]]],
+        [[[10**400, 0.5]]],
+        [[[float("nan"), 0.0]]],
+        [[[float("-inf")]]],
+        [[[1e31]]],
+        {"a": 1},
+        np.zeros((1, 1, 1), complex),
     ],
 )
-def test_augmentation_entries_that_are_refused(entry: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        build_augmentations([entry])
+def test_means_it_refuses(mean: Any) -> None:
+    with pytest.raises(ConfigError, match="SubtractMean: expected") as caught:
+        SubtractMean(mean)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_mean_image_refuses_other_shapes() -> None:
+    step = SubtractMean(np.zeros((3, 7, 5)))
+    for shape in [(3, 5, 7), (1, 7, 5), (3, 7, 6)]:
+        with pytest.raises(ShapeError, match="SubtractMean: expected images of 3x7x5, got"):
+            step(photos((2, *shape)))

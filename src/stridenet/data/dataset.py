@@ -1,6 +1,6 @@
 """Images with their targets, checked once, at the door.
 
-Everything behind this door may rely on it: shapes fit, every label has a class, every pixel is a finite number.
+Everything behind this door may rely on it: shapes fit, every label has a class, every pixel and weight is finite.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from stridenet import seeding
-from stridenet.errors import ConfigError, DataError, LabelError
+from stridenet.errors import ConfigError, DataError, LabelError, shown
 from stridenet.layout import Array
-from stridenet.shapes import Shape, by, grouped, integer
+from stridenet.shapes import Shape, by, choice, grouped, integer, number
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,10 @@ class Dataset:
 
     images: uint8 (0 to 255), float32 or float64 (0 to 1), of shape (N, C, H, W).
     targets: class indices (N,), any integer type, kept as int64; without classes float values (N,) or (N, D).
+    weights: how much each image counts in the loss (N,), >= 0 and not all zero, kept as float64; None is all alike.
 
     Raises:
-        DataError: wrong number of axes, wrong type, or a pixel that is not finite.
+        DataError: wrong number of axes, wrong type, a pixel that is not finite, or weights that are none.
         LabelError: not one target per image, or a label that is no index into `classes`.
         ConfigError: `classes` is not a sequence of strings.
 
@@ -39,6 +40,7 @@ class Dataset:
     images: Array
     targets: Array
     classes: tuple[str, ...] = ()
+    weights: Array | None = None
 
     def __post_init__(self) -> None:
         classes = _checked_classes(self.classes)
@@ -51,6 +53,8 @@ class Dataset:
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "targets", targets)
         object.__setattr__(self, "classes", classes)
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _checked_weights(self.weights, len(images)))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,7 +80,28 @@ class Dataset:
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise ConfigError(f"Dataset.subset: expected indices in 0..{len(self) - 1}, got {rows.min()}..{rows.max()}")
         rows = rows.astype(np.int64)
-        return Dataset(self.images[rows], self.targets[rows], self.classes)
+        weights = None if self.weights is None else self.weights[rows]
+        return Dataset(self.images[rows], self.targets[rows], self.classes, weights)
+
+    def weigh(self, class_weights: Sequence[float] | Literal["balanced"]) -> Dataset:
+        """The same images, each weighted by its class, times the weight that it has already.
+
+        "balanced" weighs the K classes that have images alike: each of their n_k images gets n / (K n_k), as in
+        scikit-learn.
+
+        Raises:
+            ConfigError: there are no classes, or not one finite number >= 0 for each.
+            DataError: no image would have a weight.
+
+        >>> dataset = Dataset(np.zeros((3, 1, 2, 2), np.uint8), np.array([1, 0, 1]), ("cat", "dog"))
+        >>> dataset.weigh("balanced").weights.tolist()
+        [0.75, 1.5, 0.75]
+        """
+        if not self.classes:
+            raise ConfigError("Dataset.weigh: expected a data set with classes, got none; give Dataset the weights")
+        weights = _class_weights(class_weights, self.targets, len(self.classes))[self.targets]
+        weights = weights if self.weights is None else weights * self.weights
+        return Dataset(self.images, self.targets, self.classes, weights)
 
     def split(self, part: int | float, *, seed: int) -> tuple[Dataset, Dataset]:
         """Two data sets (rest, part), drawn at random; every image is in exactly one, in its old order.
@@ -109,9 +134,9 @@ class Dataset:
         return count
 
     def fingerprint(self) -> str:
-        """The SHA-256 of shapes, types and bytes of images and targets: equal exactly if the data are."""
+        """The SHA-256 of shapes, types and bytes of images, targets and weights: equal exactly if the data are."""
         digest = hashlib.sha256()
-        for array in (self.images, self.targets):
+        for array in (self.images, self.targets, *([] if self.weights is None else [self.weights])):
             digest.update(f"{array.shape} {array.dtype.str};".encode())
             digest.update(np.ascontiguousarray(array).reshape(-1).data)
         return digest.hexdigest()
@@ -169,7 +194,7 @@ def _checked_labels(labels: Array, classes: tuple[str, ...]) -> Array:
             " labels.argmax(axis=1)"
         )
     if labels.dtype.kind not in "iu":
-        first = f" (labels[0] is {labels[0].item()!r})" if labels.size else ""
+        first = f" (labels[0] is {shown(labels[:1].tolist()[0])})" if labels.size else ""
         raise LabelError(
             f"Dataset: expected integer labels in 0..{k - 1}, got {labels.dtype}{first}; leave classes empty for"
             " regression"
@@ -192,6 +217,35 @@ def _checked_values(values: Array) -> Array:
     if values.size:
         _refuse_non_finite(values, LabelError, "target")
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _checked_weights(value: npt.ArrayLike, count: int) -> Array:
+    weights = _array("weights", value)
+    if weights.shape != (count,) or weights.dtype.kind not in "iuf":
+        raise DataError(
+            f"Dataset: expected weights as {count} numbers, one an image, got {weights.dtype} of shape {weights.shape}"
+        )
+    weights = weights.astype(np.float64)
+    if not count:
+        return weights
+    _refuse_non_finite(weights, DataError, "weight")
+    if weights.min() < 0 or not weights.any():
+        at = int(weights.argmin())
+        raise DataError(f"Dataset: expected weights >= 0 that are not all zero, got {weights[at]:g} at index {at}")
+    return weights
+
+
+def _class_weights(value: Any, targets: Array, k: int) -> Array:
+    """One weight for each of k classes, (k,)."""
+    if isinstance(value, str):
+        choice("Dataset.weigh", value, ("balanced",))
+        counts = np.bincount(targets, minlength=k)
+        return len(targets) / (max(np.count_nonzero(counts), 1) * np.maximum(counts, 1))  # no division by zero
+    entries = list(cast("Sequence[Any]", value)) if isinstance(value, list | tuple | np.ndarray) else []
+    if len(entries) != k:
+        got = shown(cast(object, value))
+        raise ConfigError(f'Dataset.weigh: expected "balanced" or a list of {k} weights, one a class, got {got}')
+    return np.array([number("Dataset.weigh", f"weights[{i}]", w, low=0.0, high=1e30) for i, w in enumerate(entries)])
 
 
 def _refuse_non_finite(values: Array, error: type[DataError], what: str) -> None:

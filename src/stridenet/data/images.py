@@ -27,6 +27,7 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64_000_000
 MAX_CHUNKS = 2**16  # of a PNG; an encoder writes one for every 8 KiB or more
 MAX_SCANS = 100  # of a progressive JPEG, which is decoded once a scan; encoders write about ten
+MAX_JPEG_SHARE = 1024  # pixels of a JPEG for each of its bytes; 8 x 8 of one tone take a bit at least, so 512 is real
 
 MAX_SIDE = 512  # pixels in which ink is looked for; a larger photo is shrunk, which also averages its noise away
 FAINT = 0.1  # of the range 0 to 1: weaker marks than this are paper
@@ -158,7 +159,9 @@ def _decode(who: str, data: bytes, channels: int) -> Array:
         ) from error
     with image:
         _check_pixels(who, image.width, image.height)
-        image.load()
+        if image.format == "JPEG" and image.width * image.height > MAX_JPEG_SHARE * len(data):
+            raise ValueError(f"{len(data)} bytes for {image.width} x {image.height} pixels; it is cut")
+        image.load()  # a JPEG that ends early would be filled up with grey
         pixels = _eight_bits(ImageOps.exif_transpose(image), channels)  # (H, W) or (H, W, 3)
     return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))  # (C, H, W)
 

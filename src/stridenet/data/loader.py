@@ -14,7 +14,7 @@ from stridenet import layout, seeding
 from stridenet.data.dataset import Dataset
 from stridenet.errors import ConfigError, DataError
 from stridenet.layout import Array
-from stridenet.shapes import integer
+from stridenet.shapes import flag, integer
 
 Batch = tuple[Array, Array, Array | None]  # x (N, C, H, W), targets (N, ...), sample weights (N,)
 
@@ -32,12 +32,13 @@ def to_unit(images: Array) -> Array:
 class Loader:
     """Batches (x, targets, weights) of `dataset`; `len(loader)` is their number in an epoch.
 
-    x is (N, C, H, W), batch innermost, float32 (float64 if the images are); weights are None. `augment(x, rng)` sees
+    x is (N, C, H, W), batch innermost, float32 (float64 if the images are); weights are (N,), or None where the data
+    set has none. `augment(x, rng)` sees
     images in 0..1, then `transform(x)` is applied. The last batch is smaller, or left out with `drop_last`.
 
     Raises:
         DataError: the data set holds no image.
-        ConfigError: batch_size is not a positive integer, or `drop_last` leaves no batch.
+        ConfigError: an argument is out of range, or `drop_last` leaves no batch.
 
     >>> dataset = Dataset(np.zeros((5, 1, 2, 2), np.uint8), np.arange(5), tuple("abcde"))
     >>> [x.shape for x, targets, weights in Loader(dataset, 2, shuffle=True).epoch(0)]
@@ -62,7 +63,8 @@ class Loader:
         self.dataset = dataset
         self.batch_size = integer("Loader", "batch_size", batch_size)
         self.transform, self.augment = transform, augment
-        self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
+        self.shuffle, self.drop_last = flag("Loader", "shuffle", shuffle), flag("Loader", "drop_last", drop_last)
+        self.seed = integer("Loader", "seed", seed, minimum=0)
         self._images = np.ascontiguousarray(dataset.images)  # np.take would copy all of them for every batch
         if len(dataset) == 0:
             raise DataError("Loader: expected at least one image, got an empty data set")
@@ -89,7 +91,7 @@ class Loader:
         return self._batches(e, start)
 
     def _batches(self, e: int, start: int) -> Iterator[Batch]:
-        n = len(self.dataset)
+        n, weights = len(self.dataset), self.dataset.weights
         order = seeding.stream(self.seed, "shuffle", e).permutation(n) if self.shuffle else np.arange(n)
         for b in range(start, len(self)):
             rows = order[b * self.batch_size : (b + 1) * self.batch_size]
@@ -98,4 +100,4 @@ class Loader:
                 x = self.augment(x, seeding.stream(self.seed, "augment", e, b))
             if self.transform is not None:
                 x = self.transform(x)
-            yield x, self.dataset.targets[rows], None
+            yield x, self.dataset.targets[rows], None if weights is None else weights[rows]

@@ -1,46 +1,32 @@
-"""Preprocessing, which is part of a model, and augmentation, which is part of its training.
+"""Preprocessing, which is part of a model: deterministic, stored in its file, applied at prediction too.
 
-A transform is deterministic. It is stored in the model file and applied at prediction too; what it learns (the mean and
-standard deviation of `Normalize`) it learns from training images alone. An augmentation draws a random variant of each
-training image. Both take and give float images (N, C, H, W), batch innermost, and never change their input.
+What a transform learns (the mean of `Normalize`) it learns from training images alone. Transforms take and give float
+images (N, C, H, W), batch innermost, and never change their input.
 """
 
 from __future__ import annotations
 
-import inspect
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar, cast
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from stridenet import layout
 from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
-from stridenet.errors import ConfigError, DataError, ShapeError
+from stridenet.data.steps import LARGEST, Spec, Step, build, entries_of, pixel_value
+from stridenet.errors import ConfigError, DataError, ShapeError, shown
 from stridenet.layout import Array
-from stridenet.shapes import IntOrPair, Padding, Shape, choice, integer, number, padding_margins, pair, product
+from stridenet.shapes import IntOrPair, Padding, Shape, by, number, padding_margins, pair, product
 
-Spec = dict[str, Any]  # a name and arguments that JSON can hold
-_FIT_ELEMENTS = 2**20  # in memory at once while Normalize is fitted: 8 MiB of float64
-_SMALLEST, _LARGEST = 1e-30, 1e30  # statistics that float32 can divide by
-
-
-class _Step(ABC):
-    """Something with a name in the table and arguments that a file can hold."""
-
-    name: ClassVar[str]
-
-    @abstractmethod
-    def spec(self) -> Spec:
-        """The name and the arguments that build an equal object."""
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.spec().items() if key != "name")
-        return f"{type(self).__name__}({arguments})"
+MEAN_IMAGE = 2**15  # numbers in a mean image: as JSON, with 20 digits each, well within the 1 MiB of a file's metadata
+_FIT_ELEMENTS = 2**20  # in memory at once while a transform is fitted: 8 MiB of float64
+_SMALLEST = 1e-30  # a standard deviation that float32 can divide by
 
 
-class Transform(_Step):
+class Transform(Step):
     """A deterministic change of images."""
 
     @abstractmethod
@@ -66,7 +52,7 @@ class Normalize(Transform):
     name = "normalize"
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean = _numbers("mean", mean, -_LARGEST)
+        self.mean = _numbers("mean", mean, -LARGEST)
         self.std = _numbers("std", std, _SMALLEST)
         if len(self.mean) != len(self.std):
             raise ConfigError(
@@ -115,9 +101,54 @@ class Normalize(Transform):
             raise ShapeError(f"Normalize: expected images of {len(self.mean)} channels, got shape {shape}")
         return shape
 
-    def spec(self) -> Spec:
-        """Its entry in a recipe or a model file."""
-        return {"name": self.name, "mean": self.mean, "std": self.std}
+
+class SubtractMean(Transform):
+    """x - mean, with a mean for each pixel: a nested list of the shape (C, H, W) of the images, the "mean image".
+
+    Raises:
+        ConfigError: `mean` is no such list of finite numbers, or has more than 32 768, which a model file cannot hold.
+    """
+
+    name = "mean_image"
+
+    def __init__(self, mean: npt.ArrayLike) -> None:
+        self._mean = _checked_mean(mean)  # (C, H, W)
+
+    @property
+    def mean(self) -> list[Any]:
+        """The mean image, as a file holds it."""
+        return self._mean.tolist()
+
+    @classmethod
+    def fit(cls, batches: Iterable[Array]) -> Self:
+        """The mean of these batches (N, C, H, W), pixel by pixel, summed in float64.
+
+        Raises:
+            DataError: there is no batch.
+            ConfigError: the images are too large for a model file to hold their mean.
+        """
+        count, total = 0, np.zeros(())
+        for x in batches:
+            total = total + x.sum(axis=0, dtype=np.float64)  # (C, H, W)
+            count += len(x)
+        if count == 0:
+            raise DataError("SubtractMean.fit: expected at least one batch of images, got none")
+        return cls(total / count)
+
+    def __call__(self, x: Array) -> Array:
+        """x - mean, pixel by pixel."""
+        self.output_shape(x.shape[1:])
+        y = layout.empty(x.shape, x.dtype)
+        return np.subtract(x, self._mean.astype(x.dtype), out=y)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The same shape, which is that of the mean image."""
+        if shape != self._mean.shape:
+            raise ShapeError(f"SubtractMean: expected images of {by(self._mean.shape)}, got {by(shape)}")
+        return shape
+
+    def __repr__(self) -> str:
+        return f"SubtractMean(mean of {by(self._mean.shape)})"
 
 
 class Pad(Transform):
@@ -133,13 +164,13 @@ class Pad(Transform):
         margins = padding_margins("Pad", padding)
         if margins == "same":
             raise ConfigError('Pad: expected padding in pixels, got "same"; it has no meaning without a kernel')
-        self.margins = margins
-        self.value = number("Pad", "value", value, low=-_LARGEST, high=_LARGEST)
+        self.padding = margins
+        self.value = pixel_value("Pad", "value", value)
 
     def __call__(self, x: Array) -> Array:
         """The images with a frame of `value`."""
         H, W = x.shape[2:]
-        (top, _), (left, _) = self.margins
+        (top, _), (left, _) = self.padding
         y = layout.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
         y.fill(self.value)
         y[:, :, top : top + H, left : left + W] = x
@@ -148,11 +179,7 @@ class Pad(Transform):
     def output_shape(self, shape: Shape) -> Shape:
         """The shape with its frame."""
         C, H, W = shape
-        return C, H + sum(self.margins[0]), W + sum(self.margins[1])
-
-    def spec(self) -> Spec:
-        """Its entry in a recipe or a model file."""
-        return {"name": self.name, "padding": [list(m) for m in self.margins], "value": self.value}
+        return C, H + sum(self.padding[0]), W + sum(self.padding[1])
 
 
 class Resize(Transform):
@@ -186,9 +213,18 @@ class Resize(Transform):
         """The channels of `shape`, the size of this transform."""
         return shape[0], *self.size
 
-    def spec(self) -> Spec:
-        """Its entry in a recipe or a model file."""
-        return {"name": self.name, "size": list(self.size)}
+
+# The closed table: what a recipe or a model file may name, and what of it is fitted where no arguments are given.
+TRANSFORMS: dict[str, type[Transform]] = {
+    "mean_image": SubtractMean,
+    "normalize": Normalize,
+    "pad": Pad,
+    "resize": Resize,
+}
+_FITTED: dict[str, Callable[[Iterable[Array]], Transform]] = {
+    "mean_image": SubtractMean.fit,
+    "normalize": Normalize.fit,
+}
 
 
 class Pipeline:
@@ -222,9 +258,7 @@ class Pipeline:
         Raises:
             ConfigError: an entry has an unknown name or key, or a value of the wrong type.
         """
-        return cls(
-            [_build(f"transform[{i}]", entry, _TRANSFORMS) for i, entry in enumerate(_listing("transform", entries))]
-        )
+        return cls([build(place, entry, TRANSFORMS) for place, entry in entries_of("transform", entries)])
 
     def __repr__(self) -> str:
         return f"Pipeline([{', '.join(map(repr, self.transforms))}])"
@@ -233,7 +267,8 @@ class Pipeline:
 def fit_pipeline(entries: Sequence[Mapping[str, Any]], dataset: Dataset) -> Pipeline:
     """The pipeline of a recipe's entries; what has to be fitted is fitted on `dataset`, the training images.
 
-    A `{"name": "normalize"}` without mean and std takes those of the images as the transforms before it leave them.
+    A `{"name": "normalize"}` without mean and std takes those of the images as the transforms before it leave them, a
+    `{"name": "mean_image"}` their mean image.
 
     >>> dataset = Dataset(np.array([[[[0, 255]]]], np.uint8), np.array([0]), ("zero",))
     >>> fit_pipeline([{"name": "normalize"}], dataset)
@@ -244,128 +279,40 @@ def fit_pipeline(entries: Sequence[Mapping[str, Any]], dataset: Dataset) -> Pipe
         DataError: a channel of the training images is constant.
     """
     pipeline = Pipeline()
-    for i, entry in enumerate(_listing("transform", entries)):
-        if entry == {"name": Normalize.name}:
-            batch_size = max(1, _FIT_ELEMENTS // product(dataset.image_shape))
-            loader = Loader(dataset, batch_size, transform=pipeline)
-            step: Transform = Normalize.fit(x for x, _, _ in loader.epoch(0))
-        else:
-            step = _build(f"transform[{i}]", entry, _TRANSFORMS)
+    for place, entry in entries_of("recipe.data.transform", entries):
+        fit = next((fit for name, fit in _FITTED.items() if entry == {"name": name}), None)
+        step = build(place, entry, TRANSFORMS) if fit is None else fit(_batches(dataset, pipeline))
         pipeline = Pipeline([*pipeline.transforms, step])
     return pipeline
 
 
-class Augmentation(_Step):
-    """A random variant of each image; for training only."""
-
-    @abstractmethod
-    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
-        """The variants; x (N, C, H, W) stays as it is."""
+def _batches(dataset: Dataset, pipeline: Pipeline) -> Iterator[Array]:
+    """The images after `pipeline`, some at a time."""
+    batch_size = max(1, _FIT_ELEMENTS // product(dataset.image_shape))
+    return (x for x, _, _ in Loader(dataset, batch_size, transform=pipeline).epoch(0))
 
 
-class RandomShift(Augmentation):
-    """Each image moved by its own (dy, dx), uniform in -pixels..pixels; vacated pixels become `fill`.
-
-    Raises:
-        ConfigError: `pixels` is not a positive integer, or `fill` is no finite number.
-        ShapeError: the images it is called with are not larger than `pixels`.
-    """
-
-    name = "random_shift"
-
-    def __init__(self, pixels: int, fill: float = 0.0) -> None:
-        self.pixels = integer("RandomShift", "pixels", pixels)
-        self.fill = number("RandomShift", "fill", fill, low=-_LARGEST, high=_LARGEST)
-
-    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
-        """The moved images; one draw of (dy, dx) for each."""
-        N, C, H, W = x.shape
-        p = self.pixels
-        if p >= min(H, W):
-            raise ShapeError(f"RandomShift: expected images larger than {p} pixels, the largest shift, got {H}x{W}")
-        framed = np.full((N, C, H + 2 * p, W + 2 * p), self.fill, x.dtype)
-        framed[:, :, p : p + H, p : p + W] = x
-        dy, dx = rng.integers(-p, p, size=(2, N), endpoint=True)
-        windows = np.lib.stride_tricks.sliding_window_view(framed, (H, W), axis=(2, 3))  # (N, C, 2p+1, 2p+1, H, W)
-        return layout.to_batch_inner(windows[np.arange(N), :, p - dy, p - dx])  # (N, C, H, W)
-
-    def spec(self) -> Spec:
-        """Its entry in a recipe or a model file."""
-        return {"name": self.name, "pixels": self.pixels, "fill": self.fill}
-
-
-class Augmentations:
-    """Augmentations, one after another, drawing from one generator."""
-
-    def __init__(self, augmentations: Sequence[Augmentation] = ()) -> None:
-        self.augmentations = tuple(augmentations)
-
-    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
-        """The images after every augmentation."""
-        for augmentation in self.augmentations:
-            x = augmentation(x, rng)
-        return x
-
-    def spec(self) -> list[Spec]:
-        """The entries of a recipe."""
-        return [augmentation.spec() for augmentation in self.augmentations]
-
-    def __repr__(self) -> str:
-        return f"Augmentations([{', '.join(map(repr, self.augmentations))}])"
-
-
-def build_augmentations(entries: Sequence[Mapping[str, Any]]) -> Augmentations:
-    """The augmentations of a recipe's entries.
-
-    >>> build_augmentations([{"name": "random_shift", "pixels": 2}])
-    Augmentations([RandomShift(pixels=2, fill=0.0)])
-
-    Raises:
-        ConfigError: an entry has an unknown name or key, or a value of the wrong type.
-    """
-    return Augmentations(
-        [_build(f"augment[{i}]", entry, _AUGMENTATIONS) for i, entry in enumerate(_listing("augment", entries))]
-    )
-
-
-# The closed tables: what a recipe or a model file may name.
-_TRANSFORMS: dict[str, type[Transform]] = {"normalize": Normalize, "pad": Pad, "resize": Resize}
-_AUGMENTATIONS: dict[str, type[Augmentation]] = {"random_shift": RandomShift}
-
-
-_Built = TypeVar("_Built")
-
-
-def _listing(who: str, entries: Any) -> list[Any]:
-    if not isinstance(entries, list | tuple):
-        raise ConfigError(f"{who}: expected a list of entries, got {entries!r}")
-    return list(cast("list[Any]", entries))
-
-
-def _build(who: str, entry: Any, table: Mapping[str, type[_Built]]) -> _Built:
-    fields = cast("dict[Any, Any]", entry) if isinstance(entry, dict) else {}
-    name = fields.get("name")
-    if not isinstance(name, str):
-        raise ConfigError(f"{who}: expected an entry with a name, one of {', '.join(table)}, got {entry!r}")
-    choice(f"{who}.name", name, table)
-    who = f"{who} {name}"
-    arguments = {str(key): value for key, value in fields.items() if key != "name"}
-    parameters = inspect.signature(table[name]).parameters
-    for key in arguments:
-        choice(who, key, parameters)
-    missing = [key for key, p in parameters.items() if p.default is p.empty and key not in arguments]
-    if missing:
-        raise ConfigError(f"{who}: expected the keys {', '.join(missing)} as well, got {entry!r}")
+def _checked_mean(mean: npt.ArrayLike) -> Array:
     try:
-        return table[name](**arguments)
-    except ConfigError as error:
-        raise ConfigError(f"{who}: {error}") from None
+        image = np.asarray(mean)
+    except (OverflowError, ValueError):  # an integer beyond float64, lists of different lengths
+        image = np.asarray(None)
+    if image.dtype.kind not in "iuf" or image.ndim != 3 or not image.size:
+        raise ConfigError(f"SubtractMean: expected mean to be numbers of a shape (C, H, W), got {shown(mean)}")
+    if image.size > MEAN_IMAGE:
+        raise ConfigError(
+            f"SubtractMean: expected a mean image of at most {MEAN_IMAGE} numbers, which a model file can hold, got"
+            f" {by(image.shape)}; put resize before it, or use normalize"
+        )
+    if not np.max(np.abs(image)) <= LARGEST:  # NaN is not
+        raise ConfigError(f"SubtractMean: expected a mean in [{-LARGEST:g}, {LARGEST:g}], got {shown(mean)}")
+    return image.astype(np.float64)
 
 
 def _numbers(name: str, values: Sequence[float], low: float) -> list[float]:
     if not isinstance(values, list | tuple):
-        raise ConfigError(f"Normalize: expected {name} to be a list of numbers, one a channel, got {values!r}")
-    return [number("Normalize", f"{name}[{i}]", v, low=low, high=_LARGEST) for i, v in enumerate(values)]
+        raise ConfigError(f"Normalize: expected {name} to be a list of numbers, one a channel, got {shown(values)}")
+    return [number("Normalize", f"{name}[{i}]", v, low=low, high=LARGEST) for i, v in enumerate(values)]
 
 
 def _per_channel(values: list[float], x: Array) -> Array:
