@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from helpers import StopAt
 from stridenet import files
 from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
-from stridenet.errors import CheckpointCorruptError, CheckpointError
-from stridenet.nn.layers import Dropout, Flatten, Linear
+from stridenet.errors import CheckpointCorruptError, CheckpointError, ConfigError
+from stridenet.nn.layers import Flatten, Linear
+from stridenet.nn.regularization import Dropout
 from stridenet.nn.sequential import Sequential
 from stridenet.optim.optimizers import SGD
 from stridenet.train.callbacks import BestWeights, Checkpoints, Progress
 from stridenet.train.checkpoint import CheckpointStore
+from stridenet.train.policies import WeightAverage
 from stridenet.train.trainer import Callback, Trainer
 
 
@@ -150,11 +153,57 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path: Path, monkey
     assert store.latest()[0] == 4
 
 
+@pytest.mark.parametrize("when", ["on_step", "on_epoch"])
+def test_a_finish_is_saved_whoever_asked_for_it(when: str, tmp_path: Path) -> None:
+    """Also a callback behind Checkpoints."""
+    store, last = CheckpointStore(tmp_path), Callback()
+    setattr(last, when, lambda trainer, _: trainer.finish() if trainer.optimizer.t >= 4 else None)
+    make(Checkpoints(store, {}), last).fit(loader(), epochs=3)
+    step, tensors, meta = store.latest()
+    resumed = make(Checkpoints(store, {}), Callback())
+    resumed.load_state(tensors, meta["trainer"])
+    assert len(resumed.fit(loader(), epochs=3)) == 1
+    assert (step, store.latest()[0], resumed.finished) == (4, 4, True)
+
+
+@pytest.mark.promise("K03")
+def test_a_run_may_go_on_without_a_checkpoint_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, write = CheckpointStore(tmp_path), files._write
+    trainer = make(Checkpoints(store, {}, on_error="warn"))
+    trainer.fit(loader(), epochs=1)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "_write", full)
+    with pytest.warns(UserWarning, match=r"step-000000008.*No space left on device; those before it are intact"):
+        trainer.fit(loader(), epochs=2)
+    assert store.latest()[0] == 4
+    monkeypatch.setattr(files, "_write", write)
+    trainer.fit(loader(), epochs=3)
+    assert store.steps() == [12, 4]
+    with pytest.raises(ConfigError, match=r"Checkpoints\.on_error: expected one of raise, warn, got 'ignore'"):
+        Checkpoints(store, {}, on_error="ignore")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.promise("K03")
+def test_a_folder_that_is_deleted_during_the_training_ends_it(tmp_path: Path) -> None:
+    class Deleted(Callback):
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            if trainer.optimizer.t == 6:
+                shutil.rmtree(tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"step-000000008.*No such file or directory"):
+        make(Deleted(), Checkpoints(CheckpointStore(tmp_path), {})).fit(loader(), epochs=3)
+
+
 # Interrupts at the level of the library
 
 
 def points() -> list[tuple[str, int]]:
-    """20 places of a fit, as (function, n-th call) to interrupt."""
+    """25 places of a fit, as (function, n-th call) to interrupt."""
     places = {
         "stridenet.nn.functional.linear": (1, 4, 9),
         "stridenet.nn.functional.linear_backward": (2, 5),
@@ -163,6 +212,10 @@ def points() -> list[tuple[str, int]]:
         "stridenet.data.loader.to_unit": (1, 7),
         "stridenet.train.trainer.Trainer._finish_epoch": (1, 2),
         "stridenet.train.trainer.measure": (1, 2),
+        "stridenet.train.trainer.Trainer.finish": (1,),
+        "stridenet.train.policies.WeightAverage.on_epoch_start": (2,),
+        "stridenet.train.policies.WeightAverage.on_evaluation": (1, 3),
+        "stridenet.train.policies.WeightAverage._count_in": (6,),
         "stridenet.files._write": (2,),
         "stridenet.files._sync": (2,),
         "stridenet.files._replace": (2,),
@@ -171,8 +224,19 @@ def points() -> list[tuple[str, int]]:
     return [(place, call) for place, calls in places.items() for call in calls]
 
 
-def test_there_are_twenty_points() -> None:
-    assert len(points()) == 20
+def test_there_are_25_points() -> None:
+    assert len(points()) == 25
+
+
+class FinishAt(Callback):
+    """Finishes a training after step `step`."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        if trainer.optimizer.t == self.step:
+            trainer.finish()
 
 
 @pytest.mark.promise("P08")
@@ -181,22 +245,28 @@ def test_there_are_twenty_points() -> None:
 def test_an_interrupt_anywhere_leaves_a_folder_to_resume(
     place: str, call: int, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """KeyboardInterrupt just before or just after the call."""
-    whole = make(BestWeights())
+    """KeyboardInterrupt just before or just after the call, in a run of two epochs and a half."""
+
+    def run(*others: Callback, seed: int = 0) -> Trainer:
+        return make(WeightAverage(0.8), BestWeights(), FinishAt(10), *others, seed=seed)
+
+    whole = run()
     whole.fit(loader(), loader(), epochs=3)
+    assert whole.optimizer.t == 10
 
     store = CheckpointStore(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(place, interrupted(resolve(place), call, after))
         with pytest.raises(KeyboardInterrupt):
-            make(BestWeights(), Checkpoints(store, {})).fit(loader(), loader(), epochs=3)
+            run(Checkpoints(store, {})).fit(loader(), loader(), epochs=3)
     store.clean()
-    trainer = make(BestWeights(), Checkpoints(store, {}), seed=1)
+    trainer = run(Checkpoints(store, {}), seed=1)
     _, tensors, meta = store.latest()
     trainer.load_state(tensors, meta["trainer"])
     trainer.fit(loader(), loader(), epochs=3)
     assert np.array_equal(trainer.params.value, whole.params.value)
-    assert [row["train_loss"] for row in trainer.history] == [row["train_loss"] for row in whole.history]
+    for name in "step", "train_loss", "validation_loss":
+        assert [row[name] for row in trainer.history] == [row[name] for row in whole.history]
 
 
 def resolve(place: str) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from stridenet.errors import CheckpointCorruptError
+from stridenet.errors import CheckpointCorruptError, CheckpointError
 from stridenet.layout import Array
 from stridenet.nn.layer import Layer
+from stridenet.shapes import choice
 from stridenet.train.checkpoint import CheckpointStore
 from stridenet.train.metrics import standing
 from stridenet.train.trainer import Callback, Trainer
@@ -48,15 +50,21 @@ class BestWeights(Callback):
 
 
 class Checkpoints(Callback):
-    """Saves the run at step 0, after every epoch, and where it is stopped.
+    """Saves the run at step 0, after every epoch, and where it is stopped or finished.
+
+    Callbacks with a state of their own stand before it, so that it saves what they know of the epoch.
 
     Args:
         store: the folder.
         identity: what must be the same when the run is resumed; saved with every checkpoint.
+        on_error: "raise" ends the run with a checkpoint that cannot be written, "warn" goes on; older ones stay.
     """
 
-    def __init__(self, store: CheckpointStore, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, store: CheckpointStore, identity: Mapping[str, Any], *, on_error: Literal["raise", "warn"] = "raise"
+    ) -> None:
         self.store, self.identity = store, identity
+        self.on_error = choice("Checkpoints.on_error", on_error, ("raise", "warn"))
 
     def on_start(self, trainer: Trainer) -> None:
         """A run that has not begun is saved too: a kill in the first epoch loses no start value."""
@@ -68,13 +76,18 @@ class Checkpoints(Callback):
         self._save(trainer)
 
     def on_finish(self, trainer: Trainer) -> None:
-        """Save an epoch that was stopped half-way."""
-        if trainer.batch:
+        """Save an epoch that was stopped half-way, and that the run is done if a callback behind this one said so."""
+        if trainer.batch or trainer.finished:
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         tensors, meta = trainer.state()
-        self.store.save(trainer.optimizer.t, tensors, {"identity": dict(self.identity), "trainer": meta})
+        try:
+            self.store.save(trainer.optimizer.t, tensors, {"identity": dict(self.identity), "trainer": meta})
+        except CheckpointError as error:
+            if self.on_error == "raise":
+                raise
+            warnings.warn(str(error), stacklevel=2)
 
 
 class Progress(Callback):

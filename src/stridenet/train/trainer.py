@@ -11,15 +11,16 @@ from typing import Any, cast
 
 import numpy as np
 
+from stridenet.communicator import SOLO, Communicator
 from stridenet.data.loader import Loader
 from stridenet.errors import CheckpointCorruptError, CheckpointMismatchError, ConfigError, NumericsError, shown
 from stridenet.layout import Array
 from stridenet.nn.layer import Layer
 from stridenet.nn.losses import Loss, cross_entropy
-from stridenet.nn.objective import LayerByLayer
+from stridenet.nn.objective import best_objective
 from stridenet.optim.optimizers import Optimizer
+from stridenet.optim.schedules import positive
 from stridenet.shapes import integer
-from stridenet.train.communicator import SOLO, Communicator
 from stridenet.train.metrics import Metrics, combined, measure
 
 History = list[dict[str, Any]]
@@ -56,6 +57,9 @@ class Callback:
 
     def on_step(self, trainer: Trainer, loss: float) -> None:
         """After every step; `loss` is the mean of its batch."""
+
+    def on_evaluation(self, trainer: Trainer) -> None:
+        """At the end of an epoch, before its weights are judged; they are finite."""
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """After an epoch; `row` is its line of the history."""
@@ -108,6 +112,8 @@ class Trainer:
         callbacks: called in this order.
         comm: averages the gradients of several workers.
         seed: of the random layers; step t of a run always sees the same masks.
+        clip_norm: the gradient, averaged over the workers, is scaled down to this Euclidean norm; None leaves it.
+        threads: workers that share a batch of 128 images and more; no bit depends on it.
     """
 
     def __init__(
@@ -119,19 +125,24 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         comm: Communicator = SOLO,
         seed: int = 0,
+        clip_norm: float | None = None,
+        threads: int = 1,
     ) -> None:
         self.network, self.optimizer, self.loss = network, optimizer, loss
         self.callbacks, self.comm, self.seed = callbacks, comm, integer("Trainer", "seed", seed, minimum=0)
+        self.clip_norm = None if clip_norm is None else positive("Trainer", "clip_norm", clip_norm)
         self.params = network.pack()
         if not isinstance(optimizer, Optimizer) or optimizer.params is not self.params:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(
                 "Trainer: expected an optimizer of this network's parameters; make it with network.pack()"
             )
-        self.objective = LayerByLayer(network, loss)
+        network.connect(comm)
+        self.objective = best_objective(network, loss, threads=integer("Trainer", "threads", threads))
         self.history: History = []
         self.epoch = self.batch = 0  # where the run is: epochs done, batches done of the one under way
-        self._loss_sum, self._images, self._seconds = 0.0, 0, 0.0  # of the epoch under way
-        self._stopping = False
+        self.images = 0  # trained on in the epoch under way
+        self._loss_sum, self._seconds = 0.0, 0.0  # of the same
+        self._stopping, self._finishing = False, False
 
     @_quiet()
     def step(self, x: Array, y: Array, weights: Array | None = None) -> float:
@@ -145,6 +156,8 @@ class Trainer:
         if not math.isfinite(loss):
             raise self._diverged(loss, x)
         self.comm.mean(self.params.grad)
+        if self.clip_norm is not None:
+            self.params.clip_grad(self.clip_norm)
         self.optimizer.step()
         return loss
 
@@ -156,7 +169,7 @@ class Trainer:
         return NumericsError(message, step=step, layer=layer, tensor=tensor)
 
     def fit(self, train: Loader, validation: Loader | None = None, *, epochs: int) -> History:
-        """Train until `epochs` epochs are done in all; one row a finished epoch.
+        """Train until `epochs` epochs are done in all, or `finish` is called; one row an epoch.
 
         A row has epoch (from 0), step, lr (of its last step), train_loss (the mean over the epoch as it was trained),
         seconds, and with `validation` its loss, accuracy, interval and n.
@@ -168,12 +181,12 @@ class Trainer:
         self.network.train()
         for callback in self.callbacks:
             callback.on_start(self)
-        while self.epoch < epochs and not self._stopping:
+        while self.epoch < epochs and not (self._stopping or self.finished):
             for callback in self.callbacks:
                 callback.on_epoch_start(self)
             with blas_threads():
                 self._train_epoch(train)
-            if self.batch == len(train):
+            if self.batch == len(train) or (self._finishing and not self._stopping):
                 self._finish_epoch(validation)
         self._stopping = False
         self._check_finite()
@@ -185,31 +198,48 @@ class Trainer:
         """Let `fit` end after the step under way, or the next `fit` before its first step."""
         self._stopping = True
 
+    def finish(self) -> None:
+        """End the training for good after the step under way, as if its epoch were the last and had no more steps.
+
+        The epoch is judged as far as it came and gets its row, and no later `fit` trains further. A `stop` goes first:
+        `fit` ends at once, and the next one, or that of a resumed run, judges the epoch without another step.
+        """
+        self._finishing = True
+
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` has ended the training; false while its last epoch is still to be judged."""
+        return self._finishing and self.batch == 0
+
     def evaluate(self, data: Loader) -> Metrics:
         """Loss and accuracy on every image of `data`."""
         return evaluate(self.network, data, self.loss)
 
     def _train_epoch(self, train: Loader) -> None:
+        if self._finishing and self.batch:
+            return  # it was stopped before this epoch was judged
         begin = time.perf_counter() - self._seconds
         for x, y, weights in train.epoch(self.epoch, start=self.batch):
             self.network.reseed(self.seed, self.optimizer.t)
             loss = self.step(x, y, weights)
             self.batch += 1
             self._loss_sum += loss * len(y)
-            self._images += len(y)
+            self.images += len(y)
             self._seconds = time.perf_counter() - begin
             for callback in self.callbacks:
                 callback.on_step(self, loss)
-            if self._stopping:
+            if self._stopping or self._finishing:
                 return
 
     def _finish_epoch(self, validation: Loader | None) -> None:
         self._check_finite()
+        for callback in self.callbacks:
+            callback.on_evaluation(self)
         row: dict[str, Any] = {
             "epoch": self.epoch,
             "step": self.optimizer.t,
             "lr": self.optimizer.lr(self.optimizer.t - 1),
-            "train_loss": self._loss_sum / self._images,
+            "train_loss": self._loss_sum / self.images,
         }
         if validation is not None:
             try:
@@ -222,7 +252,7 @@ class Trainer:
         row["seconds"] = round(self._seconds, 3)
         self.history.append(row)
         self.epoch, self.batch = self.epoch + 1, 0
-        self._loss_sum, self._images, self._seconds = 0.0, 0, 0.0
+        self._loss_sum, self.images, self._seconds = 0.0, 0, 0.0
         for callback in self.callbacks:
             callback.on_epoch(self, row)
 
@@ -243,8 +273,8 @@ class Trainer:
         tensors |= {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
         for i, callback in enumerate(self.callbacks):
             tensors |= {f"callback{i}.{name}": value for name, value in callback.state_dict().items()}
-        where = {"epoch": self.epoch, "batch": self.batch, "history": list(self.history)}
-        sums = {"loss_sum": self._loss_sum, "images": self._images, "seconds": self._seconds}
+        where = {"epoch": self.epoch, "batch": self.batch, "finished": self._finishing, "history": list(self.history)}
+        sums = {"loss_sum": self._loss_sum, "images": self.images, "seconds": self._seconds}
         return tensors, where | sums
 
     def load_state(self, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
@@ -262,25 +292,55 @@ class Trainer:
         if not parts.keys() <= own:
             raise CheckpointMismatchError(f"checkpoint: expected parts {sorted(own)}, got {sorted(parts)}")
         fields = _checked_fields(meta)
+        _check_steps(tensors.get("optimizer.t"), fields)
         self.network.load_state_dict(parts.get("network", {}))
         self.optimizer.load_state_dict(parts.get("optimizer", {}))
         for i, callback in enumerate(self.callbacks):
             callback.load_state_dict(parts.get(f"callback{i}", {}))
         self.epoch, self.batch, self.history = fields["epoch"], fields["batch"], list(fields["history"])
-        self._loss_sum, self._images, self._seconds = fields["loss_sum"], fields["images"], fields["seconds"]
+        self._loss_sum, self.images, self._seconds = fields["loss_sum"], fields["images"], fields["seconds"]
+        self._finishing = fields["finished"]
 
 
-_FIELDS = {"epoch": int, "batch": int, "history": list, "loss_sum": float, "images": int, "seconds": float}
+_WHERE = {"epoch": int, "batch": int, "finished": bool, "history": list}
+_SUMS = {"loss_sum": float, "images": int, "seconds": float}
+
+_NUMBER = (int, float)
+_ROW = {"epoch": int, "step": int, "lr": _NUMBER, "train_loss": _NUMBER, "seconds": _NUMBER}
+_JUDGED = {"loss": _NUMBER, "accuracy": _NUMBER, "interval": list, "n": int}
 
 
-def _checked_fields(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`meta` as `Trainer.state` made it, or CheckpointCorruptError."""
-    for name, kind in _FIELDS.items():
+def _checked_fields(meta: Any) -> Mapping[str, Any]:
+    """`meta`, from a file, as `Trainer.state` made it, or CheckpointCorruptError."""
+    if not isinstance(meta, dict):
+        raise CheckpointCorruptError(f"checkpoint: expected the state of a trainer, got {shown(meta)}")
+    meta = cast("dict[str, Any]", meta)
+    for name, kind in (_WHERE | _SUMS).items():
         value: Any = meta.get(name)
         if type(value) is not kind or (isinstance(value, int) and value < 0):
             raise CheckpointCorruptError(f"checkpoint: expected {name} as a {kind.__name__}, got {shown(value)}")
     rows, done = cast("list[Any]", meta["history"]), meta["epoch"]
-    numbers = [cast("dict[str, Any]", row).get("epoch") if isinstance(row, dict) else None for row in rows]
-    if len(rows) != done or numbers != list(range(done)):
+    if len(rows) != done or not all(_is_row(row, i) for i, row in enumerate(rows)):
         raise CheckpointCorruptError(f"checkpoint: expected a history of {done} epochs, got {len(rows)} others")
+    if (meta["images"] > 0) != (meta["batch"] > 0):
+        raise CheckpointCorruptError(
+            f"checkpoint: expected the images of {meta['batch']} batches, got {meta['images']} images"
+        )
     return meta
+
+
+def _is_row(row: Any, epoch: int) -> bool:
+    """Whether it is a line of the history for `epoch`."""
+    if not isinstance(row, dict):
+        return False
+    values = cast("dict[str, Any]", row)
+    kinds = _ROW | ({f"validation_{name}": kind for name, kind in _JUDGED.items()} if "validation_n" in values else {})
+    fits = all(isinstance(values.get(name), kind) and values[name] is not True for name, kind in kinds.items())
+    return fits and values["epoch"] == epoch
+
+
+def _check_steps(t: Array | None, fields: Mapping[str, Any]) -> None:
+    """Check that the optimiser has counted at least the steps that the history and the epoch under way have."""
+    steps = (fields["history"][-1]["step"] if fields["history"] else 0) + fields["batch"]
+    if t is not None and (t < steps).any():
+        raise CheckpointCorruptError(f"checkpoint: expected at least {steps} steps of the optimizer, got {t}")
