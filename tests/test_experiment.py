@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,10 @@ def test_a_run_folder_holds_what_it_should(setup: experiment.Setup, tmp_path: Pa
     assert metrics is not None
     results = json.loads((folder / "results.json").read_text())
     assert results.keys() == {
-        "recipe", "seed", "best_epoch", "test", "published", "seconds", "data", "machine",
+        "recipe", "seed", "best_epoch", "epochs", "ended_by", "test", "published", "seconds", "data", "machine",
     }  # fmt: skip
     assert (results["recipe"], results["seed"]) == ("small", 0)
+    assert (results["epochs"], results["ended_by"]) == (3, "epochs")
     assert results["test"] == metrics.as_dict()
     assert results["test"]["n"] == 99
     low, high = results["test"]["interval"]
@@ -191,6 +193,82 @@ def test_a_stopped_run_goes_on_to_the_same_files(
         assert again.train(resume=True) is not None
         assert f"continued at step {stop}" in lines[3]
         assert shown(folder) == shown(tmp_path / "whole")
+
+
+EVERYTHING = """
+class_weights = [1, 2, 1, 0.5]
+clip_norm = 1.0
+early_stopping = { patience = 2, min_delta = 0.9 }
+reduce_on_plateau = { patience = 0, min_delta = 9.0 }
+weight_average = { decay = 0.5 }
+"""
+
+
+@pytest.fixture
+def rich_file(recipe_file: Path) -> Path:
+    """small.toml with all that a training may have; it is to end after two of its three epochs, or three of four."""
+    text = recipe_file.read_text().replace("train = { epochs = 3, batch_size = 96 }", "")
+    text = text.replace('name = "sgd", lr = 0.02, momentum = 0.9', 'name = "adamw", lr = 0.002')
+    recipe_file.write_text(f"{text}\n[train]\nepochs = 6\nbatch_size = 96\n{EVERYTHING}")
+    return recipe_file
+
+
+def test_early_stopping_ends_a_run_and_the_folder_says_so(
+    rich_file: Path, small_data: Path, tmp_path: Path, no_pictures: None
+) -> None:
+    lines: list[str] = []
+    setup = prepare(recipes.load(str(rich_file)), open_data(str(small_data)))
+    assert run_of(setup, tmp_path / "run", lines).train() is not None
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["epochs"], results["ended_by"]) == (3, "early_stopping")
+    assert lines[-3] == "ended    by early stopping in epoch 3/6"
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert len(rates) == 3
+    one_cycle = prepare(recipes.load(str(rich_file)), setup.splits).trainer.optimizer.lr
+    assert rates == pytest.approx([one_cycle(3), one_cycle(7), one_cycle(11) * 0.1])  # reduced after the second epoch
+
+
+def test_a_stopped_run_with_everything_goes_on_to_the_same_files(
+    rich_file: Path, small_data: Path, tmp_path: Path, no_pictures: None
+) -> None:
+    recipe, splits = recipes.load(str(rich_file)), open_data(str(small_data))
+    run_of(prepare(recipe, splits), tmp_path / "whole").train()
+    for stop in (3, 4, 6, 11, 12):
+        folder = tmp_path / f"stopped-{stop}"
+        setup = prepare(recipe, splits)
+        run = run_of(setup, folder)
+        setup.trainer.callbacks = [*setup.trainer.callbacks, StopAt(stop)]
+        run.train()
+        run_of(prepare(*open_run(folder)), folder).train(resume=True)
+        assert shown(folder) == shown(tmp_path / "whole")
+
+
+def test_a_deadline_ends_a_run_with_its_best_weights_and_pictures(
+    setup: experiment.Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has passed already leaves a single step."""
+    monkeypatch.setattr(Run, "_a_picture", lambda self: 0.1)
+    folder, lines = tmp_path / "run", list[str]()
+    folder.mkdir()
+    assert Run(setup, folder, echo=lines.append, bar=False, deadline=time.monotonic() - 1).train() is not None
+    assert {path.name for path in folder.iterdir()} == FILES
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["epochs"], results["ended_by"], results["best_epoch"]) == (1, "time_budget", 0)
+    assert lines[-3] == "ended    by time budget in epoch 1/3"
+    history = (folder / "history.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in history] == [1]
+    before = shown(folder)
+    again = run_of(prepare(*open_run(folder)), folder)
+    assert again.train(resume=True) is not None
+    assert shown(folder) == before
+
+
+def test_the_reserve_is_measured(setup: experiment.Setup, tmp_path: Path) -> None:
+    run = run_of(setup, tmp_path / "run")
+    assert 0 < run._a_picture() < 60
+    budget = Run(setup, tmp_path / "run", echo=[].append, deadline=time.monotonic() + 1000)._budget(1e9)
+    assert budget.images == 128 + 99
+    assert budget.reserve > 1
 
 
 def test_a_finished_run_may_be_resumed(setup: experiment.Setup, tmp_path: Path, no_pictures: None) -> None:

@@ -1,4 +1,4 @@
-"""A recipe becomes a run folder: the one place that wires data, network, optimiser, trainer and files together.
+"""A run and its folder: what is written while a recipe is trained, and at the end.
 
 recipe.json         the whole recipe, with every default
 model.safetensors   the network of the best epoch so far, by validation accuracy
@@ -12,166 +12,38 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from stridenet import kernels, seeding
+from stridenet import kernels
+from stridenet.assembly import Setup as Setup, prepare as prepare
 from stridenet.data.catalogue import open_data
-from stridenet.data.dataset import Dataset, Splits
-from stridenet.data.images import Framing
-from stridenet.data.loader import Loader
-from stridenet.data.transforms import Pipeline, build_augmentations, fit_pipeline
-from stridenet.errors import ConfigError, printable, shown
-from stridenet.files import clean_temporaries, read_regular, write_atomic
+from stridenet.data.dataset import Splits
+from stridenet.errors import CheckpointCorruptError, printable
+from stridenet.files import clean_temporaries, new_folder, read_regular, write_atomic
 from stridenet.layout import Array
 from stridenet.model import FILE, Model
 from stridenet.nn.functional import log_softmax
 from stridenet.nn.layers import Conv2d
-from stridenet.nn.losses import cross_entropy
-from stridenet.nn.sequential import Sequential
-from stridenet.optim import schedules
-from stridenet.optim.optimizers import SGD, Adam, Optimizer
-from stridenet.shapes import by, choice, grouped
+from stridenet.shapes import by, grouped
 from stridenet.strictjson import MAX_BYTES, from_json, to_json
-from stridenet.train.callbacks import BestWeights, Checkpoints, Progress
+from stridenet.train.callbacks import Checkpoints, Progress
 from stridenet.train.checkpoint import CheckpointStore, RunLock, require_same
 from stridenet.train.metrics import Metrics, measure
+from stridenet.train.policies import TimeBudget
 from stridenet.train.trainer import Callback, Trainer, blas_threads, scores_of
 from stridenet.viz import plots
-from stridenet.zoo import models, recipes
+from stridenet.zoo import recipes
 from stridenet.zoo.recipes import Recipe
 
 Echo = Callable[[str], None]
-_OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "sgd": SGD}
-_LOSSES = {"cross_entropy": cross_entropy}
-_EVALUATION_BATCH = 256
-
-
-@dataclass
-class Setup:
-    """A recipe on its data, ready to train: what the trainer needs and what is written at the end."""
-
-    recipe: Recipe
-    splits: Splits
-    network: Sequential
-    pipeline: Pipeline
-    train: Loader
-    validation: Loader
-    trainer: Trainer
-    best: BestWeights
-    framing: Framing | None
-
-    def loader(self, dataset: Dataset) -> Loader:
-        """Every image of `dataset` once, as the network sees it."""
-        return Loader(dataset, _EVALUATION_BATCH, transform=self.pipeline)
-
-    def model(self) -> Model:
-        """The network with the best weights so far, as a model that needs nothing else."""
-        train = self.splits.train
-        twin = deepcopy(self.network)  # the training goes on with its own
-        self.best.restore(twin)
-        provenance = {"data": self.splits.name, "images": len(self.train.dataset), "epoch": self.best.epoch}
-        return Model(
-            twin,
-            train.classes,
-            train.image_shape,
-            transform=self.pipeline,
-            framing=self.framing,
-            recipe=self.recipe,
-            provenance=provenance | {"stridenet": version("stridenet")},
-        )
-
-
-def prepare(recipe: Recipe, splits: Splits) -> Setup:
-    """Everything that `recipe` describes, on the data `splits`; nothing is trained or written yet.
-
-    Raises:
-        ConfigError: the recipe asks for something that there is not, or that does not fit the data.
-    """
-    data, training = recipe["data"], recipe["train"]
-    seed, batch_size = training["seed"], training["batch_size"]
-    try:
-        rest, held_out = splits.train.split(data["validation"], seed=seed)
-    except ConfigError as error:
-        raise ConfigError(f"recipe.data.validation: {error}") from None
-    pipeline = fit_pipeline(data["transform"], rest)
-    augment = build_augmentations(data["augment"]) if data["augment"] else None
-    network = _network(recipe, pipeline, rest)
-    train = Loader(rest, batch_size, transform=pipeline, augment=augment, shuffle=True, seed=seed)
-    validation = Loader(held_out, _EVALUATION_BATCH, transform=pipeline)
-    best = BestWeights()
-    optimizer = _optimizer(recipe, network, steps_per_epoch=len(train))
-    loss = _LOSSES[choice("recipe.train.loss", training["loss"], _LOSSES)]
-    trainer = Trainer(network, optimizer, loss, callbacks=[best], seed=seed)
-    return Setup(recipe, splits, network, pipeline, train, validation, trainer, best, Framing.fit(rest.images))
-
-
-def _network(recipe: Recipe, pipeline: Pipeline, dataset: Dataset) -> Sequential:
-    """The recipe's network with its start values, if it takes the images and gives a score for each class."""
-    name, args, seed = recipe["model"]["name"], recipe["model"]["args"], recipe["train"]["seed"]
-    network = models.make(name, args, rng=seeding.stream(seed, "init"))
-    want, got = network.input_shape, pipeline.output_shape(dataset.image_shape)
-    if want is not None and want != got:
-        resize = f'put {{ name = "resize", size = {want[1]} }} first into recipe.data.transform'
-        hint = resize if want[0] == got[0] else f"give args = {{ channels = {got[0]} }}"
-        raise ConfigError(f"recipe.model: expected images of {by(want)} for {name}, got {by(got)}; {hint}")
-    if network.output_shape(got) != (len(dataset.classes),):
-        raise ConfigError(
-            f"recipe.model: expected a score for each of {len(dataset.classes)} classes; set args.classes"
-        )
-    return network
-
-
-def _optimizer(recipe: Recipe, network: Sequential, *, steps_per_epoch: int) -> Optimizer:
-    arguments = dict(recipe["optimizer"])
-    kind = _OPTIMIZERS[choice("recipe.optimizer.name", arguments.pop("name"), _OPTIMIZERS)]
-    schedule = dict(recipe["schedule"])
-    momentum = schedule.pop("momentum", None)
-    arguments["lr"] = _schedule(arguments["lr"], schedule, recipe["train"]["epochs"], steps_per_epoch)
-    if momentum is not None:
-        if not arguments.keys().isdisjoint({"momentum", "betas"}):
-            raise ConfigError("recipe.schedule.momentum: expected no momentum or betas in recipe.optimizer, got both")
-        if len(momentum) != 2:
-            raise ConfigError(f"recipe.schedule.momentum: expected [high, low], got {shown(momentum)}")
-        total = recipe["train"]["epochs"] * steps_per_epoch
-        cycle = schedules.one_cycle_momentum(*momentum, total=total, warmup=schedule.get("warmup", 0.3))
-        arguments |= {"momentum": cycle} if kind is SGD else {"betas": (cycle, 0.999)}
-    try:
-        return kind(network.pack(), **arguments)
-    except TypeError:
-        words = [word for word in arguments if word not in kind.__init__.__annotations__]
-        raise ConfigError(
-            f"recipe.optimizer: expected keys that {recipe['optimizer']['name']} has, got {words}"
-        ) from None
-
-
-def _schedule(lr: float, entry: Mapping[str, Any], epochs: int, steps_per_epoch: int) -> schedules.Schedule:
-    """The schedule that a recipe names, counted in steps."""
-    arguments = dict(entry)
-    name, unit = arguments.pop("name"), arguments.pop("unit")
-    make = _SCHEDULES[choice("recipe.schedule.name", name, _SCHEDULES)]
-    choice("recipe.schedule.unit", unit, ("epoch", "step"))
-    if name in ("cosine", "one_cycle"):
-        arguments["total"] = epochs if unit == "epoch" else epochs * steps_per_epoch
-    try:
-        schedule = make(schedules.positive("recipe.optimizer", "lr", lr), **arguments)
-    except TypeError:
-        raise ConfigError(f"recipe.schedule: expected keys that {name} has, got {', '.join(entry)}") from None
-    return schedules.per_epoch(schedule, steps_per_epoch) if unit == "epoch" else schedule
-
-
-_SCHEDULES: dict[str, Callable[..., schedules.Schedule]] = {
-    "constant": schedules.constant,
-    "cosine": schedules.cosine,
-    "one_cycle": schedules.one_cycle,
-    "step": schedules.step_decay,
-}
 
 
 class _Journal(Callback):
@@ -195,10 +67,21 @@ class Run:
         folder: the run folder.
         echo: prints a line.
         bar: whether to show a progress bar; None shows it on a terminal.
+        deadline: the time of `time.monotonic` at which all must be done, pictures included; None sets none.
+        verbose: whether the header names every choice that was made.
     """
 
-    def __init__(self, setup: Setup, folder: Path, *, echo: Echo, bar: bool | None = None) -> None:
-        self.setup, self.folder, self.echo = setup, folder, echo
+    def __init__(
+        self,
+        setup: Setup,
+        folder: Path,
+        *,
+        echo: Echo,
+        bar: bool | None = None,
+        deadline: float | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.setup, self.folder, self.echo, self.verbose = setup, folder, echo, verbose
         self.store = CheckpointStore(folder / "checkpoints")
         self.fingerprints = {"train": setup.splits.train.fingerprint(), "test": setup.splits.test.fingerprint()}
         self.identity = {"recipe": setup.recipe, "data": self.fingerprints, "kernels": kernels.resolve()}
@@ -209,6 +92,22 @@ class Run:
             Checkpoints(self.store, self.identity),
             Progress(len(setup.train), epochs, echo, bar=bar),
         ]
+        if deadline is not None:
+            trainer.callbacks = [*trainer.callbacks, self._budget(deadline)]
+
+    def _budget(self, deadline: float) -> TimeBudget:
+        """Ends the training early enough for the test and the pictures."""
+        now, images = time.monotonic(), len(self.setup.validation.dataset) + len(self.setup.splits.test)
+        return TimeBudget(max(deadline - now, 0.001), started=now, images=images, reserve=1 + 4 * self._a_picture())
+
+    def _a_picture(self) -> float:
+        """Seconds for one picture: the first of a process loads what it needs, the second one shows the pace."""
+        classes, begin = self.setup.splits.test.classes, 0.0
+        with tempfile.TemporaryDirectory() as folder:
+            for _ in range(2):
+                begin = time.monotonic()
+                plots.confusion(np.eye(len(classes), dtype=np.int64), classes, Path(folder) / "confusion.png")
+        return time.monotonic() - begin
 
     def train(self, *, resume: bool = False) -> Metrics | None:
         """Train to the end and test once; None if the run was stopped before that.
@@ -217,7 +116,8 @@ class Run:
             CheckpointError: a checkpoint cannot be written, or read, or is of another run.
             NumericsError: the training diverged; the last checkpoint is from before that.
         """
-        self.store.folder.mkdir(exist_ok=True)
+        if not self.store.folder.is_dir():
+            new_folder(self.store.folder)
         with RunLock(self.folder):
             self.store.clean()
             clean_temporaries(self.folder)
@@ -228,25 +128,41 @@ class Run:
             self._header()
             epochs = self.setup.recipe["train"]["epochs"]
             self.setup.trainer.fit(self.setup.train, self.setup.validation, epochs=epochs)
-            return self._finish() if self.setup.trainer.epoch >= epochs else None
+            done = self.setup.trainer.epoch >= epochs or self.setup.trainer.finished
+            return self._finish() if done else None
 
     def _restore(self) -> None:
         if not self.store.steps():
             return  # it was ended before its first checkpoint, so it begins
-        _, tensors, meta = self.store.latest()
+        step, tensors, meta = self.store.latest()
         require_same(meta.get("identity", {}), self.identity)
         self.setup.trainer.load_state(tensors, meta.get("trainer", {}))
+        self._check_step(step)
+
+    def _check_step(self, step: int) -> None:
+        """Check that the checkpoint of `step` is where its epochs and batches say."""
+        trainer, batches = self.setup.trainer, len(self.setup.train)
+        steps = trainer.epoch * batches + trainer.batch
+        early = trainer.finished and step < steps  # its last epoch was cut short
+        if trainer.batch > batches or trainer.optimizer.t != step or not (step == steps or early):
+            raise CheckpointCorruptError(
+                f"checkpoint: expected step {steps} after {trainer.epoch} epochs and {trainer.batch} batches of"
+                f" {batches}, got {trainer.optimizer.t}"
+            )
 
     def _header(self) -> None:
         recipe, splits, trainer = self.setup.recipe, self.setup.splits, self.setup.trainer
         parts = self.setup.train.dataset, self.setup.validation.dataset, splits.test
         train, validation, test = (grouped(len(part)) for part in parts)
         network = f"{recipe['model']['name']}, {grouped(len(trainer.params))} parameters"
+        network += " left to train" if "freeze" in recipe["train"] else ""
         self.echo(f"recipe   {printable(recipe['name'])}: {network}")
         self.echo(f"data     {splits.name} from {printable(splits.origin)}")
         self.echo(f"images   {train} train, {validation} validation, {test} test, {by(splits.train.image_shape)} each")
         at = f", continued at step {trainer.optimizer.t}" if trainer.optimizer.t else ""
         self.echo(f"run      {printable(self.folder)}, seed {recipe['train']['seed']}{at}")
+        for line in [*self.setup.notes, *(self.setup.choices() if self.verbose else ())]:
+            self.echo(line)
 
     def _finish(self) -> Metrics:
         """The test, touched once, with the weights of the best epoch; results and pictures."""
@@ -260,14 +176,19 @@ class Run:
             "recipe": setup.recipe["name"],
             "seed": setup.recipe["train"]["seed"],
             "best_epoch": setup.best.epoch,
+            "epochs": setup.trainer.epoch,
+            "ended_by": setup.ended_by(),
             "test": metrics.as_dict(),
             "published": setup.recipe["published"],
             "seconds": round(sum(row["seconds"] for row in setup.trainer.history), 1),
             "data": {"name": splits.name, "origin": splits.origin, **self.fingerprints},
-            "machine": machine(),
+            "machine": machine() | {"threads": setup.threads},
         }
         self._pictures(model, scores, metrics)
         write_atomic(self.folder / "results.json", (to_json(results) + "\n").encode())
+        if setup.ended_by() != "epochs":
+            epochs = setup.recipe["train"]["epochs"]
+            self.echo(f"ended    by {setup.ended_by().replace('_', ' ')} in epoch {setup.trainer.epoch}/{epochs}")
         self.echo(f"test     {metrics}, with the weights of epoch {setup.best.epoch + 1}")
         self.echo(f"results  {printable(self.folder)}: {FILE}, history.jsonl, results.json and four pictures")
         return metrics
@@ -299,12 +220,13 @@ def open_run(folder: Path) -> tuple[Recipe, Splits]:
 
 def next_folder(name: str, parent: Path = Path("runs")) -> Path:
     """Make the next free folder parent/NAME-001, -002 ...; one that exists is never used again."""
-    parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        new_folder(parent)
     number = 1
     while True:
         folder = parent / f"{name}-{number:03d}"
         try:
-            folder.mkdir()
+            new_folder(folder)
         except FileExistsError:
             number += 1
         else:
@@ -319,7 +241,7 @@ def make_folder(folder: Path) -> Path:
         FileNotFoundError: its parent does not.
     """
     try:
-        folder.mkdir()
+        new_folder(folder)
     except FileExistsError:
         message = f"{printable(folder)}: expected a folder that is not there yet; --resume continues a run"
         raise FileExistsError(message) from None

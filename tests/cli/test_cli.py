@@ -18,7 +18,7 @@ from stridenet.model import Model
 from stridenet.nn.layers import Flatten, Linear
 from stridenet.nn.sequential import Sequential
 
-COMMANDS = ["train", "evaluate", "predict", "summary", "recipes", "data"]
+COMMANDS = ["train", "evaluate", "predict", "summary", "recipes", "data", "completion"]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_the_examples_of_the_help_are_valid_commands(monkeypatch: pytest.MonkeyP
     seen = []
     for name, command in [("", cli.cli), *cli.cli.commands.items()]:
         for line in (command.epilog or "").split("\n"):
-            words = re.split(r"\s{2,}|\s>\s", line.strip())[0].split()
+            words = re.split(r"\s{2,}|\s>>?\s", line.strip())[0].split()
             if words[:1] != ["stridenet"]:
                 continue
             used = cli.cli.commands[words[1]]
@@ -109,9 +109,9 @@ def test_help_and_version_of_the_whole(capfd: pytest.CaptureFixture[str]) -> Non
         (["train", "--lr", "abc"], "'abc' is not a valid float"),
         (["train", "--seed", "x"], "'x' is not a valid integer"),
         (["train", "a", "b"], "unexpected extra argument"),
-        (["train", "--resume", "runs/x", "--epochs", "3"], "give only --kernels beside it"),
-        (["train", "--resume", "runs/x", "--data", ""], "give only --kernels beside it"),
-        (["train", "lenet5-digits", "--resume", "runs/x"], "give only --kernels beside it"),
+        (["train", "--resume", "runs/x", "--epochs", "3"], "beside it give only --kernels, --threads or --time-budget"),
+        (["train", "--resume", "runs/x", "--data", ""], "beside it give only --kernels, --threads or --time-budget"),
+        (["train", "lenet5-digits", "--resume", "runs/x"], "beside it give only --kernels, --threads or --time-budget"),
         (["evaluate"], "Missing argument 'MODEL'"),
         (["evaluate", "m", "--batch-size", "0"], "0 is not in the range"),
         (["evaluate", "m", "--batch-size", "-3"], "-3 is not in the range"),
@@ -123,17 +123,47 @@ def test_help_and_version_of_the_whole(capfd: pytest.CaptureFixture[str]) -> Non
         (["data", "ftech", "mnist"], "No such command"),
         (["recipes", "extra"], "unexpected extra argument"),
         (["recipes", "--show"], "requires an argument"),
-        (["train", "--\x1b[31m"], "No such option"),
+        (["train", "--\x1b[31m"], r"No such option '--\x1b[31m'. See stridenet train --help."),
+        (["predcit", "m", "x.png"], "No such command 'predcit'. Did you mean 'predict'?"),
+        (["train", "--time-bugdet", "5"], "No such option '--time-bugdet'. Did you mean '--time-budget'?"),
+        (["train", "--threads", "0"], "0 is not in the range x>=1"),
+        (["train", "--time-budget", "0"], "'0' is no time such as 60s, 5m, 1h or 90"),
+        (["train", "--time-budget", "-5"], "'-5' is no time"),
+        (["train", "--time-budget", "five minutes"], "'five minutes' is no time"),
+        (["train", "--time-budget", "1d"], "'1d' is no time"),
+        (["train", "--time-budget", "nan"], "'nan' is no time"),
+        (["train", "--time-budget", ""], "'' is no time"),
+        (["train", "--time-budget", "٣"], "'٣' is no time"),
+        (["train", "--seed", "1", "--seeds", "0-4"], "--seed and --seeds cannot be given together"),
+        (["train", "--quiet", "-v"], "--quiet and --verbose cannot be given together"),
+        (["train", "--resume", "runs/x", "--init", "runs/y"], "--resume goes on with the run's own recipe"),
+        (["train", "--resume", "runs/x", "--freeze", "1"], "--resume goes on with the run's own recipe"),
+        (["train", "--resume", "runs/x", "--seeds", "0-1"], "--resume goes on with the run's own recipe"),
+        (["train", "--resume", "runs/x", "--out", "y"], "--resume goes on with the run's own recipe"),
+        (["train", "-x"], "No such option '-x'"),
+        (["completion"], "Choose from: bash, zsh, fish"),
+        (["completion", "powershell"], "'powershell' is not one of 'bash', 'zsh', 'fish'"),
+        (["data", "verify", "digits"], "'digits' is not"),
+        (["x" * 2**20], "x ... x"),
+        (["train", "--" + "y" * 2**20], "See stridenet train --help."),
+        (["train", "--lr", "z" * 2**20], "is not a valid float"),
     ],
 )
-def test_wrong_usage_is_explained(arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_one_line_with_a_hint(
+    arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert cli.run(arguments) == 2
+    err = one_line(capfd)
+    assert err.startswith("stridenet: ")
+    assert message.replace(" ... ", "") in err.replace(" ... ", "")
+    assert "See stridenet" in err or "requires an argument" in err
+    assert len(err) < 1100
+
+
+def test_the_command_alone_shows_its_help(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([]) == 2
     out, err = capfd.readouterr()
-    assert out == ""
-    assert err.startswith(("Usage: stridenet ", "Error: "))
-    assert message in err
-    assert "\x1b" not in err
-    assert "Traceback" not in err
+    assert (out, err.startswith("Usage: stridenet ")) == ("", True)
 
 
 @pytest.mark.promise("A3", "L01", "L04")
@@ -161,6 +191,21 @@ def test_wrong_usage_is_explained(arguments: list[str], message: str, capfd: pyt
         (["recipes", "--show", "lenet"], "recipe: expected one of lenet5-digits, lenet5-mnist, got 'lenet'"),
         (["recipes", "--show", "broken.toml"], "broken.toml: expected a recipe in TOML"),
         (["summary", "lenet"], "expected a recipe or a path"),
+        (["train", "-"], "expected one of lenet5-digits, lenet5-mnist, got '-'"),
+        (["train", "x" * 2**20], "expected one of lenet5-digits, lenet5-mnist, got 'xxx"),
+        (["train", "lenet5-digits", "--kernels", "k" * 2**20], "kernels: expected one of"),
+        (["train", "lenet5-digits", "--freeze", "3"], "recipe.train.freeze: expected train.init beside it, got none"),
+        (["train", "lenet5-digits", "--freeze", "0"], "recipe.train: expected freeze >= 1, got 0"),
+        (["train", "lenet5-digits", "--freeze", "-1"], "recipe.train: expected freeze >= 1, got -1"),
+        (["train", "lenet5-digits", "--init", ""], "--init: expected a model file or a run folder, got an empty text"),
+        (["train", "--seeds", ""], "--seeds: expected seeds such as 0-4 or 0,1,7, got ''"),
+        (["train", "--seeds", "4-0"], "--seeds: expected seeds such as"),
+        (["train", "--seeds", "0,0"], "--seeds: expected at most 1000 seeds, each once"),
+        (["train", "--seeds", "0-99999999"], "--seeds: expected at most 1000 seeds"),
+        (["train", "--seeds", "-1"], "--seeds: expected seeds such as"),
+        (["train", "--seeds", "1," * 2**19], "--seeds: expected seeds such as"),
+        (["recipes", "--show", ""], "recipe: expected one of"),
+        (["recipes", "--show", "-"], "recipe: expected one of"),
     ],
 )
 def test_a_value_that_cannot_be_is_one_line(
@@ -211,6 +256,16 @@ def test_a_value_that_cannot_be_is_one_line(
         (["train", "--resume", "folder"], "folder: expected a run folder with recipe.json, got none"),
         (["train", "--resume", "text"], "text: expected a run folder with recipe.json, got none"),
         (["train", "--resume", ""], ".: expected a run folder with recipe.json, got none"),
+        (["train", "--resume", "-"], "-: expected a run folder with recipe.json, got none"),
+        (["train", "--data", "d" * 5000], "file name too long"),
+        (["summary", "s" * 2**20], "file name too long"),
+        (["predict", "model", "p" * 2**20], "file name too long"),
+        (["predict", "model", "-"], "-: no such file or directory"),
+        (["predict", "model", ""], ".: is a directory"),
+        (["train", "lenet5-digits", "--init", "none"], "none: no such file or directory"),
+        (["train", "lenet5-digits", "--init", "text"], "text: expected "),
+        (["train", "lenet5-digits", "--init", "folder"], "folder: expected a run folder with model.safetensors"),
+        (["train", "lenet5-digits", "--seeds", "0-1", "--out", "folder"], "folder: expected a folder that is not"),
     ],
 )
 def test_a_failure_is_one_line(
@@ -243,6 +298,16 @@ def test_other_failures_are_one_line(
     monkeypatch.setattr("stridenet.model.load", fail)
     assert cli.run(["evaluate", "model"]) == 1
     assert one_line(capfd).startswith("stridenet: ")
+
+
+@pytest.mark.promise("L02", "L05")
+def test_a_read_only_folder_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def refuse(path: object) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr("stridenet.experiment.new_folder", refuse)
+    assert cli.run(["train", "lenet5-digits"]) == 1
+    assert one_line(capfd) == "stridenet: runs: read-only file system\n"
 
 
 @pytest.mark.promise("A3")
@@ -328,7 +393,9 @@ def test_any_class_name_in_any_terminal(environment: dict[str, str], tmp_path: P
 WORDS = [
     "train", "evaluate", "predict", "summary", "recipes", "data", "fetch", "verify", "mnist", "digits", "lenet5-mnist",
     "--epochs", "--lr", "--seed", "--batch-size", "--data", "--out", "--resume", "--kernels", "--show", "--help", "-h",
-    "--version", "--debugg", "--", "-", "", "0", "-1", "1e400", "nan", "0x10", "٣", "abc", "\x1b[31m", "\udcff", "..",
+    "--version", "--debugg", "--json", "--quiet", "-v", "--seeds", "0-1", "--init", "--freeze", "--threads", "bash",
+    "--time-budget",
+    "completion", "--", "-", "", "0", "-1", "1e400", "nan", "0x10", "٣", "abc", "\x1b[31m", "\udcff", "..",
     "/", "model", "picture.png", "text", "folder", "x" * 3000, "--epochs=", "--lr=-1", "-e", "@file", "%s", "{0}", "*",
 ]  # fmt: skip
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ def test_verify_compares_with_the_pinned_digests(
     monkeypatch.setenv("STRIDENET_DATA", str(mnist_folder.parent))
     assert cli.run(["data", "verify", "mnist"]) == 0
     assert capfd.readouterr().out == f"mnist in {mnist_folder} is as published\n"
+    assert cli.run(["data", "verify", "mnist", "--json"]) == 0
+    wanted = {"name": "mnist", "folder": str(mnist_folder), "as_published": True}
+    assert json.loads(capfd.readouterr().out) == wanted
     (tmp_path / "mnist").mkdir()
     for file in mnist_folder.iterdir():
         shutil.copy(file, tmp_path / "mnist")

@@ -33,6 +33,20 @@ def test_a_run_is_evaluated_on_the_test_images_of_its_data(digits_run: Path, cap
         assert capfd.readouterr().out == out
 
 
+def test_the_same_as_one_json_document(digits_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["evaluate", str(digits_run), "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert (err, out.count("\n")) == ("", 1)
+    found = json.loads(out)
+    assert found.keys() == {
+        "data", "origin", "classes", "n", "correct", "accuracy", "interval", "loss", "confusion",
+    }  # fmt: skip
+    results = json.loads((digits_run / "results.json").read_text())["test"]
+    assert (found["data"], found["n"], found["correct"]) == ("digits", 359, results["correct"])
+    assert found["confusion"] == results["confusion"]
+    assert found["classes"] == list("0123456789")
+
+
 def test_evaluating_writes_nothing(digits_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in digits_run.rglob("*")}
     assert cli.run(["evaluate", str(digits_run), "--data", "digits"]) == 0

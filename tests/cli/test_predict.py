@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -80,6 +81,31 @@ def test_the_pictures_beside_a_broken_one_are_answered(
     assert out.count("\n") == 3
     assert err.count("\n") == 1
     assert "letter.png: expected a PNG, JPEG, BMP or PPM picture" in err
+
+
+def test_the_same_as_one_json_document(
+    digits_run: Path, pictures: dict[str, list[Path]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (20, 20), 7).save(tmp_path / "blank.png")
+    (tmp_path / "letter.png").write_text("Dear model,\n")
+    paths = [pictures["normal png"][0], tmp_path / "blank.png", tmp_path / "letter.png"]
+    assert cli.run(["predict", str(digits_run), *map(str, paths), "--json"]) == 1
+    out, err = capfd.readouterr()
+    assert (out.count("\n"), err.count("\n")) == (1, 1)
+    found = json.loads(out)
+    assert found["classes"] == list("0123456789")
+    assert [image["path"] for image in found["images"]] == list(map(str, paths))
+    known, blank, broken = found["images"]
+    model = load(digits_run)
+    (probabilities,) = model.predict_proba(model.read(paths[0]))
+    assert known.keys() == {"path", "class", "probability", "then", "probabilities"}
+    assert known["probabilities"] == probabilities.tolist()
+    assert known["class"] == str(probabilities.argmax())
+    assert known["probability"] == probabilities.max()
+    assert known["then"] == {"class": str(np.argsort(probabilities)[-2]), "probability": np.sort(probabilities)[-2]}
+    assert blank.keys() == {"path", "nothing"}
+    assert broken.keys() == {"path", "error"}
+    assert "stridenet: " + broken["error"] + "\n" == err
 
 
 @pytest.mark.promise("F06")

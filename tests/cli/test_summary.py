@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,25 @@ def test_a_file_that_is_no_model(stridenet: Any) -> None:
 def test_exactly_one_source(stridenet: Any, arguments: list[str]) -> None:
     done = stridenet("summary", *arguments)
     assert (done.code, done.out) == (2, "")
-    assert "Usage: stridenet summary" in done.err
+    assert done.err.endswith("See stridenet summary --help.\n")
+
+
+def test_the_same_as_one_json_document(stridenet: Any) -> None:
+    done = stridenet("summary", "lenet5-mnist", "--json")
+    assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)
+    found = json.loads(done.out)
+    assert found.keys() == {"input_shape", "layers", "total"}
+    assert found["input_shape"] == [1, 28, 28]
+    assert found["total"]["parameters"] == sum(layer["parameters"] for layer in found["layers"]) == 44_426
+    assert found["layers"][0]["layer"].startswith("Conv2d(1, 6")
+    make_model(classes=tuple(f"数{i}" for i in range(10))).save("model.safetensors")
+    done = stridenet("summary", "model.safetensors", "--json")
+    assert done.out.isascii()
+    found = json.loads(done.out)
+    assert found.keys() == {
+        "input_shape", "layers", "total", "classes", "image_shape", "transform", "recipe", "provenance",
+    }  # fmt: skip
+    assert (found["classes"][9], found["input_shape"], found["image_shape"]) == ("数9", [1, 32, 32], [1, 28, 28])
 
 
 def test_help_has_examples(stridenet: Any) -> None:

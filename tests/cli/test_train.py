@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from helpers import MAIN, MAIN_WITHOUT_PICTURES
 from stridenet import cli
+from stridenet.cli.train import train
 from stridenet.errors import DownloadError
 from stridenet.model import load
+from stridenet.train.callbacks import Progress
 from stridenet.train.checkpoint import CheckpointStore, RunLock
+from stridenet.train.trainer import Callback
 
 TIME = re.compile(r'"seconds":[0-9.]+')
 
@@ -111,6 +116,187 @@ def test_a_training_that_diverges_is_one_line_and_its_start_is_saved(
     assert done.stderr.count("\n") == 1, done.stderr  # no warnings of NumPy before it
     assert re.match(r"stridenet: step \d+: expected a finite loss, got .*; lower the learning rate\n", done.stderr)
     assert CheckpointStore(tmp_path / "runs/small-001/checkpoints").latest()[0] >= 0
+
+
+def test_verbose_names_every_choice(recipe_file: Path, capfd: pytest.CaptureFixture[str], no_pictures: None) -> None:
+    assert cli.run(["train", "small.toml", "--epochs", "1", "-v", "--threads", "1"]) == 0
+    lines = capfd.readouterr().out.splitlines()[4:10]
+    assert [line[:9].strip() for line in lines] == ["kernels", "weights", "images", "optim", "schedule", "training"]
+    assert lines[0] == "kernels  im2col, threads 1"
+    assert lines[1] == "weights  15 116 trained, 15 116 with those that stay"
+    assert lines[2].startswith("images   RandomShift(pixels=1, fill=0.0), Normalize(mean=[0.")
+    assert lines[3] == "optim    sgd, lr 0.02, momentum 0.9, weight_decay 0.0, decay_mode l2"
+    assert lines[4].startswith("schedule one_cycle, unit step; 0.0")
+    assert lines[4].endswith(" in the last of 4 steps")
+    assert lines[5] == "training epochs 1, batch_size 96, seed 0, loss cross_entropy"
+
+
+def test_quiet_prints_nothing(recipe_file: Path, capfd: pytest.CaptureFixture[str], no_pictures: None) -> None:
+    assert cli.run(["train", "small.toml", "--epochs", "1", "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert Path("runs/small-001/results.json").exists()
+    assert cli.run(["train", "small.toml", "--epochs", "0", "--quiet"]) == 2
+    assert capfd.readouterr().err == "stridenet: recipe.train: expected epochs >= 1, got 0\n"
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_json_is_one_document_at_the_end(
+    quiet: list[str], recipe_file: Path, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    assert cli.run(["train", "small.toml", "--epochs", "1", "--json", *quiet]) == 0
+    out, err = capfd.readouterr()
+    assert out.count("\n") == 1
+    assert len(err.splitlines()) == (0 if quiet else 7)
+    results = json.loads(Path("runs/small-001/results.json").read_text())
+    assert json.loads(out) == {"folder": "runs/small-001"} | results
+
+
+# Cores and time
+
+
+@pytest.mark.promise("K4")
+def test_the_number_of_threads_changes_no_bit(recipe_file: Path, no_pictures: None) -> None:
+    """A batch of 192 is shared by the workers."""
+    arguments = ["train", "small.toml", "--epochs", "1", "--batch-size", "192"]
+    for threads in ("1", "2", "4"):
+        assert cli.run([*arguments, "--threads", threads, "--out", threads]) == 0
+        assert json.loads(Path(threads, "results.json").read_text())["machine"]["threads"] == int(threads)
+    one, *others = (left_by(Path(threads)) for threads in "124")
+    assert all(other == one for other in others)
+
+
+def test_a_time_budget_ends_the_run_also_when_it_goes_on(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    monkeypatch.setattr("stridenet.experiment.Run._a_picture", lambda self: 0.0)
+    assert cli.run(["train", "small.toml", "--time-budget", "0.001s", "--out", "a"]) == 0
+    assert "ended    by time budget in epoch 1/3\n" in capfd.readouterr().out
+    assert cli.run(["train", "small.toml", "--time-budget", "1h", "--out", "b"]) == 0
+    assert json.loads(Path("b/results.json").read_text())["ended_by"] == "epochs"
+    Path("c").mkdir()
+    shutil.copytree("b/checkpoints", "c/checkpoints")
+    shutil.copy("b/recipe.json", "c")
+    Path("c/checkpoints/step-000000012.safetensors").unlink()
+    assert cli.run(["train", "--resume", "c", "--time-budget", "0.001"]) == 0
+    results = json.loads(Path("c/results.json").read_text())
+    assert (results["ended_by"], results["epochs"]) == ("time_budget", 3)
+    assert json.loads(Path("c/history.jsonl").read_text().splitlines()[-1])["step"] == 9
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("60s", 60), ("5m", 300), ("1h", 3600), ("1.5m", 90)])
+def test_a_time_as_people_write_it(text: str, seconds: float) -> None:
+    (option,) = (parameter for parameter in train.params if parameter.name == "time_budget")
+    assert option.type.convert(text, None, None) == seconds
+
+
+# Several seeds
+
+
+def test_several_seeds_are_the_runs_of_each_and_their_mean(
+    recipe_file: Path, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    assert cli.run(["train", "small.toml", "--epochs", "2", "--seeds", "0,3"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert sorted(path.name for path in Path("runs/small-001").iterdir()) == ["seed-0", "seed-3", "seeds.json"]
+    one = ["recipe", "data", "images", "run", "epoch", "epoch", "test", "results"]
+    assert [line.split()[0] for line in lines if line] == [*one, *one, "seed", "seed", "mean", "results"]
+    found = json.loads(Path("runs/small-001/seeds.json").read_text())
+    low, high = (100 * bound for bound in found["interval"])
+    mean = f"mean     {100 * found['mean']:.2f} % over 2 seeds (95 % interval {low:.2f} to {high:.2f})"
+    assert lines[-4:] == [
+        *(f"seed {run['seed']}   {100 * run['accuracy']:.2f} % of the test images" for run in found["runs"]),
+        mean,
+        "results  runs/small-001: seeds.json and a run folder for each seed",
+    ]
+    assert cli.run(["train", "small.toml", "--epochs", "2", "--seed", "3", "--out", "alone"]) == 0
+    assert left_by(Path("runs/small-001/seed-3")) == left_by(Path("alone"))
+    results = json.loads(Path("alone/results.json").read_text())
+    assert found["runs"][1]["accuracy"] == results["test"]["accuracy"]
+
+    Path("runs/small-001/seed-3/results.json").unlink()
+    before = Path("runs/small-001/seed-0/results.json").stat().st_mtime_ns
+    capfd.readouterr()
+    assert cli.run(["train", "--resume", "runs/small-001", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out) == {"folder": "runs/small-001"} | found
+    assert err.count("recipe ") == 1  # the finished seed is skipped
+    assert Path("runs/small-001/seed-0/results.json").stat().st_mtime_ns == before
+
+
+def test_interrupted_seeds_go_on(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    arguments = ["train", "small.toml", "--epochs", "2", "--seeds", "0-2"]
+    assert cli.run([*arguments, "--out", "whole"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_epoch", terminated_in_the_run_of_seed_1)
+        assert cli.run([*arguments, "--out", "stopped"]) == 143
+    expected = "stopped and saved in epoch 2, step 4; continue with: stridenet train --resume stopped\n"
+    assert capfd.readouterr().err == expected
+    assert not Path("stopped/seed-2").exists()
+    assert cli.run(["train", "--resume", "stopped"]) == 0
+    for seed in range(3):
+        assert left_by(Path(f"stopped/seed-{seed}")) == left_by(Path(f"whole/seed-{seed}"))
+    assert Path("stopped/seeds.json").read_text() == Path("whole/seeds.json").read_text()
+
+
+def test_a_time_budget_is_shared_by_the_seeds(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, no_pictures: None
+) -> None:
+    left: list[float] = []
+
+    def budget(self: Any, deadline: float) -> Callback:
+        left.append(deadline - time.monotonic())
+        return Callback()
+
+    monkeypatch.setattr("stridenet.experiment.Run._budget", budget)
+    assert cli.run(["train", "small.toml", "--epochs", "1", "--seeds", "0-1", "--time-budget", "20m"]) == 0
+    assert 0 < left[0] <= 600  # half of it
+    assert 600 < left[1] <= 1200  # what the first one left
+
+
+def terminated_in_the_run_of_seed_1(self: Progress, trainer: Any, row: dict[str, Any]) -> None:
+    if trainer.seed == 1 and row["epoch"] == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_interrupt_between_two_seeds_says_how_to_go_on(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stridenet.series.Series.recipe_of", interrupt)
+    assert cli.run(["train", "small.toml", "--seeds", "0-1", "--kernels", "im2col"]) == 130
+    expected = "stopped between two runs; continue with: stridenet train --resume runs/small-001 --kernels im2col\n"
+    assert capfd.readouterr().err == expected
+
+
+# Fine-tuning
+
+
+def test_a_run_begins_with_another_and_its_first_layers_stay(
+    recipe_file: Path, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    assert cli.run(["train", "small.toml", "--epochs", "2", "--out", "first"]) == 0
+    capfd.readouterr()
+    assert cli.run(["train", "small.toml", "--init", "first", "--freeze", "6", "--out", "second"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].endswith(" parameters left to train")
+    assert lines[4] == f"init     layers 0, 3, 7, 9, 11 from {Path('first').absolute()}"
+    assert lines[5] == "frozen   the first 6 of 12 layers"
+    one, two = load("first").network.state_dict(), load("second").network.state_dict()
+    equal = {name for name in one if np.array_equal(one[name], two[name])}
+    assert equal == {"0.weight", "0.bias", "3.weight", "3.bias"}
+    recipe = load("second").recipe["train"]
+    assert (recipe["init"], recipe["freeze"]) == (str(Path("first").absolute()), 6)
+
+    before = left_by(Path("second"))
+    shutil.rmtree("first")
+    for name in ("results.json", "model.safetensors", "checkpoints/step-000000012.safetensors"):
+        Path("second", name).unlink()
+    assert cli.run(["train", "--resume", "second"]) == 0
+    assert left_by(Path("second")) == before
 
 
 # Data
@@ -207,7 +393,8 @@ def race(tmp_path: Path, recipe_file: Path, number: int) -> None:
 
 @pytest.mark.promise("K6")
 def test_a_race_has_one_winner(recipe_file: Path, tmp_path: Path) -> None:
-    race(tmp_path, recipe_file, 0)
+    for number in range(2):
+        race(tmp_path, recipe_file, number)
 
 
 @pytest.mark.slow
@@ -261,7 +448,9 @@ def header(process: subprocess.Popen[str]) -> None:
         process.stdout.readline()
 
 
-def stop_and_go_on(tmp_path: Path, number: int, seconds: float, *signals: signal.Signals) -> tuple[int, float]:
+def stop_and_go_on(
+    tmp_path: Path, number: int, seconds: float, gap: float, *signals: signal.Signals
+) -> tuple[int, float]:
     """Send the signals after the header and `seconds`, resume to the end; the exit code and how long the end took."""
     process = start(tmp_path, "train", "long.toml", "--out", f"run-{number}")
     header(process)
@@ -269,13 +458,16 @@ def stop_and_go_on(tmp_path: Path, number: int, seconds: float, *signals: signal
     begin = time.perf_counter()
     for name in signals:
         process.send_signal(name)
+        time.sleep(gap)
     err = process.communicate(timeout=30)[1]
     took = time.perf_counter() - begin
     assert "Traceback" not in err
     if process.returncode in (130, 143):
         line = rf"stopped and saved in epoch \d+, step \d+; continue with: stridenet train --resume run-{number}\n"
         assert re.fullmatch(line, err)
-    CheckpointStore(tmp_path / f"run-{number}" / "checkpoints").latest()
+    store = CheckpointStore(tmp_path / f"run-{number}" / "checkpoints")
+    assert process.returncode < 0 or store.steps()  # a second signal may come before the first checkpoint
+    assert not store.steps() or store.latest()
     resumed = start(tmp_path, "train", "--resume", f"run-{number}")
     err = resumed.communicate(timeout=60)[1]
     assert (resumed.returncode, err) == (0, "")
@@ -285,7 +477,8 @@ def stop_and_go_on(tmp_path: Path, number: int, seconds: float, *signals: signal
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
 
-def signals_at_random(tmp_path: Path, each: int) -> None:
+def signals_at_random(tmp_path: Path, each: int, doubles: int) -> None:
+    """So many of each signal, and so many pairs, the second up to 5 ms after the first; every run is resumed."""
     whole = start(tmp_path, "train", "long.toml", "--out", "whole")
     header(whole)
     begin = time.perf_counter()
@@ -293,26 +486,28 @@ def signals_at_random(tmp_path: Path, each: int) -> None:
     lasts, rng = time.perf_counter() - begin, random.Random(0)
     wanted = left_by(tmp_path / "whole")
     cases = [((INT,), {130, 0})] * each + [((TERM,), {143, 0})] * each
-    cases += [((INT, INT), {130, -INT, 0}), ((TERM, TERM), {143, -TERM, 0}), ((INT, TERM), {130, -TERM, -INT, 0})]
+    pairs = [((INT, INT), {130, -INT, 0}), ((TERM, TERM), {143, -TERM, 0}), ((INT, TERM), {130, -TERM, -INT, 0})]
+    cases += [pairs[i % 3] for i in range(doubles)]
     codes: list[int] = []
     for number, (signals, allowed) in enumerate(cases):
-        code, took = stop_and_go_on(tmp_path, number, rng.uniform(0, 0.7 * lasts), *signals)
+        code, took = stop_and_go_on(tmp_path, number, rng.uniform(0, 0.7 * lasts), rng.uniform(0, 0.005), *signals)
         assert code in allowed
         assert took < 5
         assert left_by(tmp_path / f"run-{number}") == wanted
         codes.append(code)
     assert {130, 143} <= set(codes)
+    assert doubles < 10 or any(code < 0 for code in codes)  # some of the second signals came in time
 
 
 @pytest.mark.promise("K3")
 def test_signals_stop_a_run_that_goes_on_to_the_same_bits(long_recipe: Path, tmp_path: Path) -> None:
-    signals_at_random(tmp_path, each=2)
+    signals_at_random(tmp_path, each=2, doubles=2)
 
 
 @pytest.mark.slow
 @pytest.mark.promise("K3")
-def test_a_hundred_signals(long_recipe: Path, tmp_path: Path) -> None:
-    signals_at_random(tmp_path, each=50)
+def test_a_hundred_signals_and_twenty_pairs(long_recipe: Path, tmp_path: Path) -> None:
+    signals_at_random(tmp_path, each=50, doubles=20)
 
 
 @pytest.mark.promise("K3")

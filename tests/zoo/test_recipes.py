@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import re
 import tomllib
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stridenet import experiment
+from stridenet import assembly, experiment
 from stridenet.data.dataset import Dataset, Splits
 from stridenet.errors import ConfigError
+from stridenet.nn.losses import hinge
+from stridenet.optim.schedules import cosine
 from stridenet.strictjson import from_json, to_json
+from stridenet.train.policies import EarlyStopping, ReduceOnPlateau, WeightAverage
 from stridenet.zoo import models, recipes
 
 MINIMAL = """
@@ -155,6 +159,28 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "negative epochs": ({"train.epochs": -1}, r"recipe\.train: expected epochs >= 1, got -1"),
     "no batch": ({"train.batch_size": 0}, r"recipe\.train: expected batch_size >= 1, got 0"),
     "negative seed": ({"train.seed": -1}, r"recipe\.train: expected seed >= 0, got -1"),
+    "an option": ({"train.--epochs": 3}, r"recipe\.train: expected keys epochs, .*, got '--epochs'; did you mean 'ep"),
+    "policy": ({"train.early_stopping": 5}, r"recipe\.train\.early_stopping: expected dict, got 5"),
+    "its key": (
+        {"train.early_stopping": {"patienc": 5}},
+        r"recipe\.train\.early_stopping: expected keys patience, min_delta, got 'patienc'; did you mean 'patience'\?",
+    ),
+    "its type": (
+        {"train.early_stopping": {"patience": "5"}},
+        r"recipe\.train\.early_stopping\.patience: expected int, got '5'",
+    ),
+    "its bool": (
+        {"train.weight_average": {"start_epoch": True}},
+        r"weight_average\.start_epoch: expected int, got True",
+    ),
+    "its NaN": (
+        {"train.reduce_on_plateau": {"factor": float("nan")}},
+        r"recipe\.train\.reduce_on_plateau\.factor: expected a finite number, got nan",
+    ),
+    "class weights": ({"train.class_weights": 3}, r"recipe\.train\.class_weights: expected str or list, got 3"),
+    "no frozen layer": ({"train.freeze": 0}, r"recipe\.train: expected freeze >= 1, got 0"),
+    "init": ({"train.init": ["a"]}, r"recipe\.train\.init: expected str, got \['a'\]"),
+    "no warm-up": ({"schedule.warm_up": 0}, r"recipe\.schedule: expected warm_up >= 1, got 0"),
     "huge seed": ({"train.seed": 2**60}, r"recipe\.train: expected seed <= "),
 }
 
@@ -194,6 +220,12 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "nested": ("a = " + "[" * 5000, r"mine\.toml: expected a recipe in TOML"),
     "dotted": (".".join("a" * 5000) + " = 1", "expected"),
     "long number": (f"{MINIMAL}\n[published]\ntest = {'9' * 5000}\n", "expected"),
+    "NaN": (MINIMAL.replace("lr = 0.1", "lr = nan"), r"recipe\.optimizer\.lr: expected a finite number, got nan"),
+    "infinity": (
+        MINIMAL.replace("lr = 0.1", "lr = -inf"),
+        r"recipe\.optimizer\.lr: expected a finite number, got -inf",
+    ),
+    "dunder": (f"{MINIMAL}\n[__class__]\nx = 1\n", r"recipe: expected keys .*, got '__class__'"),
     "date": (f"{MINIMAL}\n[notes]\nexpected_findings = [1979-05-27]\n", "expected a value that JSON has"),
     "empty": ("", r"recipe\.model\.name: expected a value, got none"),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), r"mine\.toml: expected a recipe in TOML"),
@@ -221,8 +253,11 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 
 WANTED: dict[str, tuple[dict[str, Any], str]] = {
-    "optimizer": ({"optimizer.name": "sdg"}, r"recipe\.optimizer\.name: expected one of adam, sgd, got 'sdg'; did you"),
-    "its keys": ({"optimizer.betas": [0.9, 0.99]}, r"recipe\.optimizer: expected keys that sgd has, got \['betas'\]"),
+    "optimizer": (
+        {"optimizer.name": "sdg"},
+        r"recipe\.optimizer\.name: expected one of adadelta, .*, sgd, got 'sdg'; did you",
+    ),
+    "its keys": ({"optimizer.betas": [0.9, 0.99]}, r"recipe\.optimizer sgd: expected one of .*, got 'betas'"),
     "no lr": ({"optimizer.lr": 0}, "recipe.optimizer: expected lr > 0, got 0"),
     "negative lr": ({"optimizer.lr": -0.1}, "recipe.optimizer: expected lr"),
     "momentum": ({"optimizer.momentum": 1.0}, r"SGD: expected momentum.* in \[0, 1\)"),
@@ -233,23 +268,55 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "betas": ({"optimizer.name": "adam", "optimizer.betas": [0.9]}, "Adam: expected betas"),
     "schedule": ({"schedule.name": "cosin"}, r"recipe\.schedule\.name: expected one of .*; did you mean 'cosine'\?"),
-    "its key": ({"schedule.every": 3}, r"recipe\.schedule: expected keys that constant has, got name, unit, every"),
+    "its key": ({"schedule.every": 3}, r"recipe\.schedule constant: expected no arguments, got 'every'"),
     "unit": ({"schedule.unit": "batch"}, r"recipe\.schedule\.unit: expected one of epoch, step, got 'batch'"),
     "no step": ({"schedule.name": "step"}, "expected one of every and milestones"),
     "cycle": ({"schedule.momentum": [0.9, 0.8, 0.7]}, r"recipe\.schedule\.momentum: expected \[high, low\], got"),
     "cycle of texts": ({"schedule.momentum": ["a", "b"]}, "one_cycle_momentum: expected high"),
     "no cycle": ({"schedule.momentum": []}, r"recipe\.schedule\.momentum: expected \[high, low\], got \[\]"),
-    "loss": ({"train.loss": "mse"}, r"recipe\.train\.loss: expected one of cross_entropy, got 'mse'"),
+    "loss": (
+        {"train.loss": "msw"},
+        r"recipe\.train\.loss: expected one of cross_entropy, hinge, mse, got 'msw'; did you",
+    ),
     "model": ({"model.name": "resnet"}, r"recipe\.model\.name: expected one of lenet5, got 'resnet'"),
-    "argument": ({"model.args": {"clases": 10}}, r"recipe\.model\.args: .*; did you mean 'classes'\?"),
+    "argument": ({"model.args": {"clases": 10}}, r"recipe\.model lenet5: .*; did you mean 'classes'\?"),
     "classes": ({"model.args": {"classes": 9}}, r"recipe\.model: expected a score for each of 10 classes"),
     "size": (
         {"model.args": {"input_size": 32}},
         r'expected images of 1x32x32 for lenet5, got 1x28x28; put { name = "resize", size = 32 } first into',
     ),
     "transform": ({"data.transform": [{"name": "normalise"}]}, r"transform\[0\]\.name: .*; did you mean 'normalize'\?"),
-    "augment": ({"data.augment": [{"name": "flip"}]}, r"augment\[0\]\.name: expected one of random_shift, got 'flip'"),
+    "augment": ({"data.augment": [{"name": "flip"}]}, r"augment\[0\]\.name: expected one of affine, .*, got 'flip'"),
     "augment as text": ({"data.augment": ["random_shift"]}, r"augment\[0\]: expected an entry with a name"),
+    "negative clip": ({"train.clip_norm": -1}, r"Trainer: expected clip_norm"),
+    "class weight": ({"train.class_weights": [1, 2]}, r"recipe\.train\.class_weights: Dataset\.weigh: expected "),
+    "unknown weights": ({"train.class_weights": "equal"}, r"recipe\.train\.class_weights: Dataset\.weigh: expected "),
+    "patience": (
+        {"train.early_stopping": {"patience": -1}},
+        r"recipe\.train\.early_stopping: EarlyStopping: expected patience >= 1, got -1",
+    ),
+    "plateau": (
+        {"train.reduce_on_plateau": {"factor": 1.5}},
+        r"recipe\.train\.reduce_on_plateau: ReduceOnPlateau: exp",
+    ),
+    "average": (
+        {"train.weight_average": {"decay": 1}},
+        r"recipe\.train\.weight_average: WeightAverage: expected decay",
+    ),
+    "frozen alone": ({"train.freeze": 1}, r"recipe\.train\.freeze: expected train\.init beside it, got none"),
+    "key of adam": (
+        {"optimizer.name": "adamw", "optimizer.decay_mode": "l2"},
+        r"optimizer adamw: .*, got 'decay_mode'",
+    ),
+    "no factor": ({"schedule.name": "exponential"}, r"recipe\.schedule exponential: expected the keys factor as well"),
+    "long warm-up": (
+        {"schedule.warm_up": 23},
+        r"recipe\.schedule\.warm_up: expected fewer than the 23 steps of the run, got 23",
+    ),
+    "momentum of adagrad": (
+        {"optimizer.name": "adagrad", "schedule.momentum": [0.9, 0.8]},
+        r"recipe\.schedule\.momentum: expected an optimizer that has momentum, got adagrad",
+    ),
     "no validation": ({"data.validation": 0}, "expected part >= 1, got 0"),
     "all validation": ({"data.validation": 1.0}, r"expected a fraction in \(0, 1\), got 1\.0"),
     "more validation": ({"data.validation": 5000}, r"expected a part of 1 to 199 of the 200 images, got 5000"),
@@ -265,26 +332,103 @@ def test_a_recipe_that_cannot_be_made_is_refused(name: str) -> None:
         experiment.prepare(recipe, noise((1, 28, 28), 200))
 
 
-def test_every_optimizer_and_schedule_can_be_named() -> None:
-    splits = noise((1, 28, 28), 200)
+def test_every_schedule_can_be_named() -> None:
+    splits, named = noise((1, 28, 28), 200), set()
     for changes, rates in [
+        ({"schedule.name": "constant"}, [0.1, 0.1]),
         ({"schedule.name": "cosine", "schedule.final": 0.01}, [0.1, 0.01]),
         ({"schedule.name": "cosine", "schedule.unit": "epoch"}, [0.1, 0.1]),
         ({"schedule.name": "step", "schedule.every": 5, "schedule.factor": 0.5}, [0.1, 0.1 * 0.5**4]),
         ({"schedule.name": "step", "schedule.milestones": [3, 9]}, [0.1, 0.1 * 0.01]),
-        ({"optimizer.name": "adam", "optimizer.betas": [0.8, 0.9], "optimizer.eps": 1e-6}, [0.1, 0.1]),
-        ({"optimizer.nesterov": True, "optimizer.momentum": 0.9}, [0.1, 0.1]),
-        ({"optimizer.averaging": True, "optimizer.momentum": 0.9, "optimizer.lr": 1}, [1, 1]),
+        ({"schedule.name": "exponential", "schedule.factor": 0.9}, [0.1, 0.1 * 0.9**22]),
+        ({"schedule.name": "polynomial", "schedule.power": 2, "schedule.final": 0.02}, [0.1, 0.02 + 0.08 / 23**2]),
+        ({"schedule.name": "one_cycle"}, [0.1 / 25, 0.1 / 25e4]),
     ]:
-        setup = experiment.prepare(recipes.check(changed(changes), "mine"), splits)
+        recipe = recipes.check(changed(changes), "mine")
+        named.add(recipe["schedule"]["name"])
+        setup = experiment.prepare(recipe, splits)
         assert len(setup.train) == 23
         assert [setup.trainer.optimizer.lr(t) for t in (0, 22)] == pytest.approx(rates, rel=0.07)
-    for name in ("sgd", "adam"):
-        cycle = {"optimizer.name": name, "schedule.name": "one_cycle", "schedule.momentum": [0.95, 0.85]}
-        trainer = experiment.prepare(recipes.check(changed(cycle), "mine"), splits).trainer
-        share = getattr(trainer.optimizer, "_momentum" if name == "sgd" else "_beta1")
-        assert (share(0), share(22)) == pytest.approx((0.95, 0.95))
-        assert min(share(t) for t in range(23)) == pytest.approx(0.85, abs=1e-3)
+    assert named == assembly.SCHEDULES.keys()
+
+
+@pytest.mark.parametrize("unit", ["step", "epoch"])
+def test_a_warm_up_climbs_step_by_step_and_the_schedule_has_the_rest(unit: str) -> None:
+    length, climb = (46, 6) if unit == "step" else (2, 1)
+    changes = {"schedule": {"name": "cosine", "unit": unit, "warm_up": climb}, "train.epochs": 2}
+    setup = experiment.prepare(recipes.check(changed(changes), "mine"), noise((1, 28, 28), 200))
+    rate, steps = setup.trainer.optimizer.lr, climb * (1 if unit == "step" else 23)
+    assert [rate(t) for t in range(steps)] == pytest.approx([0.1 * t / steps for t in range(steps)])
+    wanted = cosine(0.1, total=length - climb)
+    rest = [rate(t) for t in range(steps, 46)]
+    assert rest == [wanted(t if unit == "step" else 0) for t in range(46 - steps)]
+
+
+OPTIMIZER_KEYS: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.9, "nesterov": True},
+    "adam": {"betas": [0.8, 0.9], "eps": 1e-6, "decay_mode": "constant"},
+    "adamw": {"betas": [0.8, 0.9], "weight_decay": 0.1},
+    "rmsprop": {"alpha": 0.9, "momentum": 0.5, "centered": True, "eps": 1e-6},
+    "adagrad": {"lr_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-6},
+    "adadelta": {"rho": 0.8, "eps": 1e-5},
+}
+
+
+@pytest.mark.parametrize("name", assembly.OPTIMIZERS)
+def test_every_optimizer_can_be_named_with_its_keys(name: str) -> None:
+    """The first step of the recipe is that of the same optimiser made by hand."""
+    recipe = recipes.check(changed({"optimizer": {"name": name, "lr": 0.01, **OPTIMIZER_KEYS[name]}}), "mine")
+    setup = experiment.prepare(recipe, noise((1, 28, 28), 200))
+    twin = deepcopy(setup.network)
+    wanted = assembly.OPTIMIZERS[name](twin.pack(), 0.01, **OPTIMIZER_KEYS[name])
+    assert type(setup.trainer.optimizer) is type(wanted)
+    for seed in range(3):
+        gradient = np.random.default_rng(seed).normal(size=len(setup.trainer.params)).astype(np.float32)
+        for optimizer in (setup.trainer.optimizer, wanted):
+            optimizer.params.grad[...] = gradient
+            optimizer.step()
+    assert np.array_equal(setup.trainer.params.value, twin.pack().value)
+
+
+def test_adamw_decays_unless_told_otherwise() -> None:
+    def resolved(**keys: Any) -> dict[str, Any]:
+        return recipes.check(changed({"optimizer": {"name": "adamw", "lr": 0.01, **keys}}), "mine")["optimizer"]
+
+    assert resolved() == {"name": "adamw", "lr": 0.01}
+    assert resolved(weight_decay=0.0) == {"name": "adamw", "lr": 0.01, "weight_decay": 0.0}
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
+def test_the_momentum_may_cycle(name: str) -> None:
+    cycle = {"optimizer": {"name": name, "lr": 0.1}, "schedule": {"name": "one_cycle", "momentum": [0.95, 0.85]}}
+    trainer = experiment.prepare(recipes.check(changed(cycle), "mine"), noise((1, 28, 28), 200)).trainer
+    share = getattr(trainer.optimizer, "_momentum" if name in ("sgd", "rmsprop") else "_beta1")
+    assert (share(0), share(22)) == pytest.approx((0.95, 0.95))
+    assert min(share(t) for t in range(23)) == pytest.approx(0.85, abs=1e-3)
+
+
+def test_the_section_of_the_training_reaches_the_trainer() -> None:
+    policies = {
+        "early_stopping": {"patience": 3, "min_delta": 0.01},
+        "reduce_on_plateau": {"factor": 0.5, "patience": 2, "min_delta": 0.1, "cooldown": 1},
+        "weight_average": {"decay": 0.9, "start_epoch": 2},
+    }
+    changes = {f"train.{name}": table for name, table in policies.items()}
+    changes |= {"train.loss": "hinge", "train.clip_norm": 2, "train.class_weights": list(range(1, 11))}
+    recipe = recipes.check(changed(changes), "mine")
+    assert recipe["train"].items() >= policies.items()
+    setup = experiment.prepare(recipe, noise((1, 28, 28), 200), threads=1)
+    assert setup.trainer.loss is hinge
+    assert setup.trainer.clip_norm == 2
+    assert setup.train.dataset.weights is not None
+    assert setup.train.dataset.weights.tolist() == (setup.train.dataset.targets + 1).tolist()
+    assert setup.validation.dataset.weights is None
+    *found, best = setup.trainer.callbacks
+    assert best is setup.best  # the average is in place when it looks
+    assert [type(callback) for callback in found] == [WeightAverage, ReduceOnPlateau, EarlyStopping]
+    for callback, table in zip(found, reversed(policies.values()), strict=True):
+        assert vars(callback).items() >= table.items()
+    assert recipes.check(changed({"train.early_stopping": {}}), "mine")["train"]["early_stopping"] == {}
 
 
 def test_records_that_are_no_recipes() -> None:

@@ -12,9 +12,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from stridenet import experiment
+from stridenet import assembly
 from stridenet.cli.train import train
-from stridenet.data import catalogue, transforms
+from stridenet.data import augment, catalogue, transforms
 from stridenet.data.dataset import Dataset, Splits
 from stridenet.errors import ConfigError
 from stridenet.optim.optimizers import DecayMode
@@ -29,57 +29,78 @@ TYPES = {
     (str,): "text",
     (bool,): "true or false",
     (list,): "list",
+    (str, list): "text or list",
     (dict,): "table",
 }
 Table = Mapping[str, Callable[..., Any]]
 TABLES: list[tuple[str, Table, set[str]]] = [  # the section, what it may name, arguments that have no key of their own
     ("model", models.MODELS, {"rng"}),
-    ("optimizer", experiment._OPTIMIZERS, {"params", "lr"}),
-    ("schedule", experiment._SCHEDULES, {"value", "peak", "total"}),
-    ("data", transforms._TRANSFORMS, set()),
-    ("data", transforms._AUGMENTATIONS, set()),
+    ("optimizer", assembly.OPTIMIZERS, {"params", "lr"}),
+    ("schedule", assembly.SCHEDULES, {"value", "peak", "total"}),
+    ("data", transforms.TRANSFORMS, set()),
+    ("data", augment.AUGMENTATIONS, set()),
+    ("train", assembly.POLICIES, set()),
 ]
 
 
-def rows(heading: str) -> dict[str, list[str]]:
-    """The table rows under `heading` whose first cell is `code`, by that code; each row has its other cells."""
+def rows(heading: str, columns: int | None = None) -> dict[str, list[str]]:
+    """The table rows under `heading` whose first cell is `code`, by that code; each row has its other cells.
+
+    With `columns`, those of the tables that have so many columns.
+    """
     text = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     lines = (line.strip("| ").split(" |") for line in text.splitlines() if line.startswith("| `"))
-    found = [[cell.strip() for cell in line] for line in lines]
-    assert len({row[0] for row in found}) == len(found)
+    found = [[cell.strip() for cell in line] for line in lines if columns in (None, len(line))]
+    assert columns is None or len({row[0] for row in found}) == len(found)
     return {row[0].strip("`"): row[1:] for row in found}
 
 
-def default(section: str, key: str) -> Any:
-    """The value of a key that is left out: of the schema, or of the optimiser or the schedule that has it."""
+def defaults(section: str, key: str) -> list[Any]:
+    """The values of a key that is left out: of the schema, or of the optimisers or schedules that have it."""
     wanted = recipes.SCHEMA[section][key].default
-    makers = {"optimizer": experiment._OPTIMIZERS, "schedule": experiment._SCHEDULES}.get(section, {})
+    makers = {"optimizer": assembly.OPTIMIZERS, "schedule": assembly.SCHEDULES}.get(section, {})
     if wanted is None:
         found = [inspect.signature(make).parameters.get(key) for make in makers.values()]
-        wanted = next((parameter.default for parameter in found if parameter is not None), None)
-    return list(wanted) if isinstance(wanted, tuple) else wanted
+        values = [p.default for p in found if p is not None and p.default not in (None, inspect.Parameter.empty)]
+        return [plain(value) for i, value in enumerate(values) if value not in values[:i]]
+    return [wanted]
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize(("section", "key"), KEYS)
 def test_every_key_has_its_row_with_type_and_default(section: str, key: str) -> None:
-    kind, value, *_, meaning = rows(f"`[{section}]`")[key]
+    kind, value, *_, meaning = rows(f"`[{section}]`", 5)[key]
     entry = recipes.SCHEMA[section][key]
     assert kind == TYPES[entry.kinds]
     assert meaning
     if entry.required:
         assert value == "required"
-    elif default(section, key) is None:
-        assert value == "none"
+    elif len(wanted := defaults(section, key)) != 1:
+        assert value == ("see below" if wanted else "none")
     else:
-        assert tomllib.loads(f"x = {value.strip('`')}")["x"] == default(section, key)
+        assert tomllib.loads(f"x = {value.strip('`')}")["x"] == wanted[0]
 
 
 @pytest.mark.parametrize(("section", "table", "without"), TABLES)
 def test_every_name_has_its_row_with_its_arguments(section: str, table: Table, without: set[str]) -> None:
     for name, make in table.items():
-        arguments, meaning = rows(f"`[{section}]`")[name]
-        assert set(re.findall(r"`(\w+)`", arguments)) == inspect.signature(make).parameters.keys() - without
+        arguments, meaning = rows(f"`[{section}]`", 3)[name]
+        given = dict(re.findall(r"`(\w+)`(?: \(([^a-z][^)]*|true|false)\))?", arguments))
+        parameters = inspect.signature(make).parameters
+        given.pop("pad", None)
+        assert given.keys() == parameters.keys() - without
         assert meaning
+        for key, text in given.items():
+            value = parameters[key].default
+            if text and section != "model":
+                assert tomllib.loads(f"x = {text}")["x"] == plain(value), (name, key)
+            elif key in recipes.SCHEMA[section] and value is not inspect.Parameter.empty:
+                assert len(defaults(section, key)) <= 1, (name, key)  # else each names its own
+            elif section in ("data", "train"):
+                assert value in (None, inspect.Parameter.empty), (name, key)
 
 
 def test_no_row_is_about_something_that_there_is_not() -> None:
@@ -91,9 +112,14 @@ def test_no_row_is_about_something_that_there_is_not() -> None:
     assert {section: set(rows(f"`[{section}]`")) for section in known} == known
 
 
+NOT_OF_A_RECIPE = {
+    "--kernels", "--out", "--resume", "--threads", "--time-budget", "--seeds", "--verbose", "--quiet", "--json"
+}  # fmt: skip
+
+
 def test_the_options_of_the_command_line_are_there() -> None:
     options = {option for parameter in train.params for option in parameter.opts if option.startswith("--")}
-    assert set(rows("On the command line")) == options - {"--kernels", "--out", "--resume"}
+    assert set(rows("On the command line")) == options - NOT_OF_A_RECIPE
 
 
 def synthetic(shape: tuple[int, ...], classes: int) -> Splits:
@@ -113,7 +139,7 @@ def test_every_example_loads_and_trains(text: str, tmp_path: Path) -> None:
     path.write_text(text, "utf-8")
     recipe = recipes.load(str(path))
     shape, classes = {"letters": ((1, 32, 32), 26), "mnist": ((1, 28, 28), 10)}[recipe["data"]["name"]]
-    setup = experiment.prepare(recipe, synthetic(shape, classes))
+    setup = assembly.prepare(recipe, synthetic(shape, classes))
     x, y, _ = next(setup.train.epoch(0))
     assert np.isfinite(setup.trainer.step(x, y))
 
@@ -124,6 +150,7 @@ ERRORS: list[dict[str, Any]] = [
     {"optimizer": {"name": "sgd", "lr": "0.1"}},
     {"optimizer": {"name": "sdg", "lr": 0.1}},
     {"data": {"name": "mnist", "transform": [{"name": "resize", "sze": 28}]}},
+    {"train": {"epochs": 1, "batch_size": 64, "early_stopping": {"patience": "5"}}},
     {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 1.5}},
 ]
 
@@ -138,7 +165,7 @@ def test_the_errors_are_those_of_the_page() -> None:
     splits, messages = synthetic((1, 28, 28), 10), []
     for change in ERRORS:
         with pytest.raises(ConfigError) as error:
-            experiment.prepare(recipes.check(minimal | change, "mine"), splits)
+            assembly.prepare(recipes.check(minimal | change, "mine"), splits)
         messages.append(str(error.value))
     blocks = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert "".join(blocks).splitlines() == messages

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from stridenet.cli.completion import completion
 from stridenet.cli.data import data
 from stridenet.cli.evaluate import evaluate
 from stridenet.cli.predict import predict
@@ -36,7 +37,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (train, evaluate, predict, summary, recipes, data):
+for _command in (train, evaluate, predict, summary, recipes, data, completion):
     cli.add_command(_command)
 
 
@@ -60,8 +61,13 @@ def run(arguments: list[str]) -> int:
         return cli.main(arguments, prog_name="stridenet", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
         return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as nothing:
+        click.echo(nothing.format_message(), err=True)
+        return nothing.exit_code
     except click.ClickException as error:
-        error.show()
+        context: click.Context | None = getattr(error, "ctx", None)
+        hint = f" See {context.command_path} --help." if context else ""
+        click.echo(f"stridenet: {message_of(error)}{hint}", err=True)
         return error.exit_code
     except Interrupted as stopped:
         click.echo(stopped.message, err=True)

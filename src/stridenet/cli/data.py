@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from stridenet.cli.shared import echo_json, json_option
+from stridenet.errors import printable
+
 _EPILOG = """\b
 Examples:
   stridenet data                 the data sets by name
@@ -32,13 +35,18 @@ def fetch(name: str) -> None:
     """Download the data set NAME into the cache, unless it is here, and say where it is."""
     from stridenet.data.catalogue import mnist_folder
 
-    click.echo(f"{name} is in {mnist_folder()}")
+    click.echo(f"{name} is in {printable(mnist_folder())}")
 
 
 @data.command()
 @click.argument("name", type=click.Choice(["mnist"]))
-def verify(name: str) -> None:
+@json_option()
+def verify(name: str, as_json: bool) -> None:
     """Read every file of the data set NAME and compare it with its pinned digest."""
     from stridenet.data.catalogue import verify
 
-    click.echo(f"{name} in {verify(name)} is as published")
+    folder = verify(name)
+    if as_json:
+        echo_json({"name": name, "folder": str(folder), "as_published": True})
+        return
+    click.echo(f"{name} in {printable(folder)} is as published")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from stridenet.cli.shared import model_argument
+from stridenet.cli.shared import complete_data, echo_json, json_option, model_argument
 from stridenet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,14 +23,20 @@ Examples:
 @click.command(epilog=_EPILOG)
 @model_argument()
 @click.option(
-    "--data", metavar="mnist|digits|DIR", help="Data set whose test images are taken.  [default: the model's]"
+    "--data",
+    metavar="mnist|digits|DIR",
+    help="Data set whose test images are taken.  [default: the model's]",
+    shell_complete=complete_data,
 )
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images at a time.")
-def evaluate(model: Path, data: str | None, batch_size: int) -> None:
+@json_option()
+def evaluate(model: Path, data: str | None, batch_size: int, as_json: bool) -> None:
     """Print the accuracy of MODEL on a test set."""
+    from stridenet.assembly import LOSSES
     from stridenet.data.catalogue import open_data
     from stridenet.data.loader import Loader
     from stridenet.model import load
+    from stridenet.nn.losses import cross_entropy
     from stridenet.train.trainer import evaluate
 
     loaded = load(model)
@@ -43,7 +49,13 @@ def evaluate(model: Path, data: str | None, batch_size: int) -> None:
         raise ConfigError(
             f"evaluate: expected the classes {loaded.classes}, got {splits.test.classes} in {splits.name}"
         )
-    metrics = evaluate(loaded.network, Loader(splits.test, batch_size, transform=loaded.transform))
+    name = _entry(loaded, "train", "loss")
+    loss = LOSSES[name] if isinstance(name, str) and name in LOSSES else cross_entropy
+    metrics = evaluate(loaded.network, Loader(splits.test, batch_size, transform=loaded.transform), loss)
+    if as_json:
+        about = {"data": splits.name, "origin": splits.origin, "classes": list(loaded.classes)}
+        echo_json(about | metrics.as_dict())
+        return
     click.echo(f"{splits.name} test: {metrics}, loss {metrics.loss:.4f}")
 
 

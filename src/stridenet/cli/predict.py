@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stridenet.cli.shared import message_of, model_argument
+from stridenet.cli.shared import echo_json, json_option, message_of, model_argument
 from stridenet.errors import DataError, printable
+
+if TYPE_CHECKING:
+    from stridenet.model import Model
 
 _EPILOG = """\b
 Examples:
@@ -19,7 +23,8 @@ Examples:
 @click.command(epilog=_EPILOG)
 @model_argument()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-def predict(model: Path, images: tuple[Path, ...]) -> None:
+@json_option()
+def predict(model: Path, images: tuple[Path, ...], as_json: bool) -> None:
     """Print the class of picture files.
 
     IMAGES are PNG, JPEG, BMP or PPM files; each gets its class and its probability. Size and polarity do not matter:
@@ -29,20 +34,39 @@ def predict(model: Path, images: tuple[Path, ...]) -> None:
 
     loaded = load(model)
     width = max(len(printable(path)) for path in images)
+    answers: list[dict[str, Any]] = []
     failed = False
     for path in images:
         try:
-            image = loaded.read(path)
+            answer = _answer(loaded, path)
         except (DataError, OSError) as error:
-            click.echo(f"stridenet: {message_of(error)}", err=True)
+            answer = {"error": message_of(error)}
+            click.echo(f"stridenet: {answer['error']}", err=True)
             failed = True
-            continue
-        if image.min() == image.max():
-            click.echo(f"{printable(path):<{width}}  nothing to recognise: the picture has one tone")
-            continue
-        probabilities: list[float] = loaded.predict_proba(image)[0].tolist()
-        best, *others = sorted(zip(probabilities, map(printable, loaded.classes), strict=True), reverse=True)
-        then = f"   (then {others[0][1]}, {others[0][0]:.1%})" if others else ""
-        click.echo(f"{printable(path):<{width}}  {best[1]}  {best[0]:.1%}{then}")
+        else:
+            if not as_json:
+                click.echo(f"{printable(path):<{width}}  {_line(answer)}")
+        answers.append({"path": str(path)} | answer)
+    if as_json:
+        echo_json({"classes": list(loaded.classes), "images": answers})
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _answer(model: Model, path: Path) -> dict[str, Any]:
+    """The classes of one picture, the most probable first, or what there is to say instead."""
+    image = model.read(path)
+    if image.min() == image.max():
+        return {"nothing": "nothing to recognise: the picture has one tone"}
+    probabilities: list[float] = model.predict_proba(image)[0].tolist()
+    best, *others = sorted(zip(probabilities, model.classes, strict=True), reverse=True)
+    then = {"then": {"class": others[0][1], "probability": others[0][0]}} if others else {}
+    return {"class": best[1], "probability": best[0], "probabilities": probabilities} | then
+
+
+def _line(answer: dict[str, Any]) -> str:
+    if "nothing" in answer:
+        return answer["nothing"]
+    first, then = answer, answer.get("then")
+    line = f"{printable(first['class'])}  {first['probability']:.1%}"
+    return line + (f"   (then {printable(then['class'])}, {then['probability']:.1%})" if then else "")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stridenet.errors import printable
+from stridenet.errors import NumericsError, printable
+
+_LONGEST = 1000  # characters of a message; who gives a megabyte as an argument knows what was in it
 
 
 class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
@@ -23,9 +26,48 @@ def model_argument() -> Any:
     return click.argument("model", type=click.Path(path_type=Path))
 
 
+def json_option() -> Any:
+    """--json, as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead, for programs.")
+
+
+def echo_json(document: Any) -> None:
+    """Print one line of JSON, in ASCII: no terminal and no pipe can spoil it."""
+    try:
+        click.echo(json.dumps(document, allow_nan=False))
+    except ValueError as error:
+        raise NumericsError(f"--json: expected finite numbers, got: {error}") from None
+
+
 def message_of(error: BaseException) -> str:
-    """One printable line that says what went wrong."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+    """One printable line of bearable length that says what went wrong."""
+    if isinstance(error, click.ClickException):
+        text = " ".join(error.format_message().split())  # click lists choices one below the other
+        text += "" if text.endswith((".", "?", "?)")) else "."
+    elif isinstance(error, OSError) and error.strerror and error.filename is not None:
         hint = "; check the path" if isinstance(error, FileNotFoundError) else ""
-        return printable(f"{error.filename}: {error.strerror.lower()}{hint}")
-    return printable(str(error)) or type(error).__name__
+        text = f"{error.filename}: {error.strerror.lower()}{hint}"
+    else:
+        text = str(error)
+    line = printable(text) or type(error).__name__
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+
+
+def complete_recipe(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Shell completion: the recipes that come along, and TOML files."""
+    from click.shell_completion import CompletionItem
+
+    from stridenet.zoo import recipes
+
+    names = [CompletionItem(name) for name in recipes.names() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
+
+
+def complete_data(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Shell completion: the data sets by name, and folders."""
+    from click.shell_completion import CompletionItem
+
+    from stridenet.data.catalogue import NAMES
+
+    names = [CompletionItem(name) for name in NAMES if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="dir")]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from stridenet.cli.shared import complete_recipe, echo_json, json_option
 from stridenet.errors import ConfigError, printable, suggestion
 
 if TYPE_CHECKING:
     from stridenet.model import Model
+    from stridenet.nn.layer import Layer
     from stridenet.shapes import Shape
 
 _EPILOG = """\b
@@ -23,8 +26,9 @@ Examples:
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("source", metavar="RECIPE|MODEL")
-def summary(source: str) -> None:
+@click.argument("source", metavar="RECIPE|MODEL", shell_complete=complete_recipe)
+@json_option()
+def summary(source: str, as_json: bool) -> None:
     """Print the layers of a network and their cost.
 
     For each layer: its output, its parameters, the multiply-accumulates (MACs) of one image, and its receptive field,
@@ -39,7 +43,11 @@ def summary(source: str) -> None:
     if source in recipes.names() or source.endswith(".toml"):
         wanted = recipes.load(source)["model"]
         network = models.make(wanted["name"], wanted["args"], rng=np.random.default_rng(0))
-        click.echo(summary(network, cast("Shape", network.input_shape)))  # the zoo's networks all know it
+        shape = cast("Shape", network.input_shape)  # the zoo's networks all know it
+        if as_json:
+            echo_json(_document(network, shape))
+        else:
+            click.echo(summary(network, shape))
         return
     if not (source and Path(source).exists()):
         hint = suggestion(source, recipes.names()) or "; `stridenet recipes` lists the recipes"
@@ -48,8 +56,25 @@ def summary(source: str) -> None:
             f" {printable(source)!r}{hint}"
         )
     model = load(source)
+    if as_json:
+        origin = {"classes": list(model.classes), "image_shape": list(model.image_shape)}
+        origin |= {"transform": model.transform.spec(), "recipe": model.recipe, "provenance": model.provenance}
+        echo_json(_document(model.network, model.input_shape) | origin)
+        return
     click.echo(summary(model.network, model.input_shape))
     click.echo("\n" + "\n".join(_origin(model)))
+
+
+def _document(network: Layer, input_shape: Shape) -> dict[str, Any]:
+    """The same table for programs."""
+    from stridenet.nn.cost import cost, total
+
+    layers = cost(network, input_shape)
+    return {
+        "input_shape": list(input_shape),
+        "layers": [asdict(layer) for layer in layers],
+        "total": total(layers)._asdict(),
+    }
 
 
 def _origin(model: Model) -> list[str]:

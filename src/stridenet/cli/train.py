@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from stridenet.cli.shared import Interrupted
+from stridenet.cli.shared import Interrupted, complete_data, complete_recipe, echo_json, json_option
 from stridenet.errors import ConfigError, DownloadError, printable
 
 if TYPE_CHECKING:
+    from stridenet.assembly import Setup
     from stridenet.data.dataset import Splits
+    from stridenet.series import Series
     from stridenet.train.trainer import Trainer
     from stridenet.zoo.recipes import Recipe
 
@@ -23,74 +28,218 @@ _EPILOG = """\b
 Examples:
   stridenet train                               the default recipe, lenet5-mnist
   stridenet train lenet5-digits --seed 3        another recipe, another seed
+  stridenet train lenet5-digits --seeds 0-4     five runs, their mean and its interval
+  stridenet train --time-budget 60s             done within a minute, with the best weights
   stridenet train --data my_idx_files/          the same network on other data
   stridenet train my_recipe.toml --out runs/a   your own recipe, in a folder of your choice
+  stridenet train my_recipe.toml --init runs/a --freeze 6
   stridenet train --resume runs/lenet5-mnist-001
 """
 
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+class _Duration(click.ParamType[float]):
+    """A time in seconds, minutes or hours."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` in seconds."""
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh]?)", value, re.ASCII)
+        seconds = float(match[1]) * _UNITS[match[2]] if match else 0
+        if not seconds:
+            self.fail(f"{value!r} is no time such as 60s, 5m, 1h or 90.", param, ctx)
+        return seconds
+
+
+class _Session(NamedTuple):
+    """What holds for every run of one command."""
+
+    echo: Callable[[str], None]
+    quiet: bool
+    verbose: bool
+    kernels: str
+    threads: int
+    deadline: float | None
+
+    def prepare(self, recipe: Recipe, splits: Splits, *, resume: bool = False) -> Setup:
+        from stridenet.experiment import prepare
+
+        return prepare(recipe, splits, threads=self.threads, resume=resume)
+
+    def run(self, setup: Setup, folder: Path, *, resume: bool, whole: Path | None = None, runs: int = 1) -> None:
+        """Train in `folder`, which is one of the `runs` that are still to come in the folder `whole`."""
+        from stridenet.experiment import Run
+
+        deadline, now = self.deadline, time.monotonic()
+        share = None if deadline is None else now + (deadline - now) / runs
+        bar = False if self.quiet else None
+        run = Run(setup, folder, echo=self.echo, bar=bar, deadline=share, verbose=self.verbose)
+        with _stopping_on_signals(setup.trainer) as caught:
+            metrics = run.train(resume=resume)
+        if metrics is None or (caught and runs > 1):
+            where = f"epoch {setup.trainer.epoch + 1}, step {setup.trainer.optimizer.t}"
+            raise Interrupted(f"stopped and saved in {where}; {self.again(whole or folder)}", caught[0])
+
+    def again(self, folder: Path) -> str:
+        """How to go on."""
+        options = "" if self.kernels == "auto" else f" --kernels {self.kernels}"
+        return f"continue with: stridenet train --resume {quote(printable(folder))}{options}"
+
+    def run_series(self, series: Series) -> None:
+        """Train with every seed whose run is not done, then say what all of them found."""
+        from stridenet import experiment
+        from stridenet.data.catalogue import open_data
+
+        open_seeds = [seed for seed in series.seeds if not series.finished(seed)]
+        try:
+            for i, seed in enumerate(open_seeds):
+                folder = series.run_folder(seed)
+                if resume := (folder / "recipe.json").exists():
+                    recipe, splits = experiment.open_run(folder)
+                else:
+                    recipe = series.recipe_of(seed)
+                    splits = open_data(recipe["data"]["name"], seed=seed)
+                setup = self.prepare(recipe, splits, resume=resume)
+                folder.mkdir(exist_ok=True)
+                self.run(setup, folder, resume=resume, whole=series.folder, runs=len(open_seeds) - i)
+                series.write()
+                self.echo("")
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped between two runs; {self.again(series.folder)}", signal.SIGINT) from None
+        record = series.write()
+        for run in record["runs"]:
+            self.echo(f"seed {run['seed']:<4}{100 * run['accuracy']:.2f} % of the test images")
+        interval = record["interval"]
+        spread = f" (95 % interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
+        self.echo(f"mean     {100 * record['mean']:.2f} % over {len(record['runs'])} seeds{spread}")
+        self.echo(f"results  {printable(series.folder)}: seeds.json and a run folder for each seed")
+
 
 @click.command(epilog=_EPILOG)
-@click.argument("recipe", required=False)
-@click.option("--data", metavar="mnist|digits|DIR", help="Data set, or a folder of the four IDX files.")
+@click.argument("recipe", required=False, shell_complete=complete_recipe)
+@click.option(
+    "--data",
+    metavar="mnist|digits|DIR",
+    help="Data set, or a folder of the four IDX files.",
+    shell_complete=complete_data,
+)
 @click.option("--epochs", type=int, help="Passes over the training images.")
 @click.option("--batch-size", type=int, help="Images a step.")
 @click.option("--lr", type=float, help="Learning rate, at its peak.")
 @click.option("--seed", type=int, help="Of everything random.  [default: the recipe's, 0]")
+@click.option("--seeds", metavar="A-B|A,B,...", help="One run for each of these seeds, and their mean.")
+@click.option("--init", metavar="MODEL", help="Begin with the weights of this model, layer by layer where they fit.")
+@click.option("--freeze", type=int, metavar="N", help="Leave the first N layers as --init gives them.")
 @click.option("--kernels", type=str, default="auto", help="auto, loops or im2col.", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.  [default: runs/RECIPE-NNN]")
 @click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue this run; beside it only --kernels."
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Workers for batches of 128 images and more; results do not depend on it.",
 )
+@click.option(
+    "--time-budget", type=_Duration(), metavar="TIME", help="Be done, with test and pictures, in 60s, 5m or 1h."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.  [default: runs/RECIPE-NNN]")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue this run, or runs of --seeds.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every choice that was made.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors, and what --json asks for.")
+@json_option()
 def train(
-    recipe: str | None, resume: Path | None, out: Path | None, data: str | None, kernels: str, **changes: Any
+    recipe: str | None,
+    resume: Path | None,
+    out: Path | None,
+    data: str | None,
+    seeds: str | None,
+    time_budget: float | None,
+    quiet: bool,
+    as_json: bool,
+    verbose: bool,
+    kernels: str,
+    threads: int,
+    **changes: Any,
 ) -> None:
     """Train a network and test it once.
 
     RECIPE is a name (default lenet5-mnist) or a .toml file. Ctrl-C finishes the step and saves; --resume continues to
-    the same result as if nothing had happened.
+    the same result as if nothing had happened. Beside --resume only --kernels, --threads, --time-budget and what is
+    printed can be given.
     """
-    from stridenet import experiment, kernels as backends
-    from stridenet.zoo import recipes
+    from stridenet import experiment, kernels as backends, series
 
+    deadline = None if time_budget is None else time.monotonic() + time_budget
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose cannot be given together")
+    if seeds is not None and changes["seed"] is not None:
+        raise click.UsageError("--seed and --seeds cannot be given together")
+    echo: Callable[[str], None] = _silent if quiet else partial(click.echo, err=as_json)
+    session = _Session(echo, quiet, verbose, kernels, threads, deadline)
     with backends.use(kernels):
         if resume is not None:
-            if any(value is not None for value in (recipe, out, data, *changes.values())):
-                raise click.UsageError("--resume goes on with the run's own recipe: give only --kernels beside it")
-            settings, splits = experiment.open_run(resume)
+            if any(value is not None for value in (recipe, out, data, seeds, *changes.values())):
+                raise click.UsageError(
+                    "--resume goes on with the run's own recipe; beside it give only --kernels, --threads or"
+                    " --time-budget"
+                )
             folder = resume
+            if series.is_series(folder):
+                session.run_series(series.open_series(folder))
+            else:
+                session.run(session.prepare(*experiment.open_run(folder), resume=True), folder, resume=True)
         else:
-            fallback = recipe is None and data is None
-            if recipe is None:
-                recipe = recipes.OFFLINE if data == "digits" else recipes.DEFAULT
-            settings, splits = _settings_and_data(recipe, data, changes, fallback=fallback)
-            folder = None
-        setup = experiment.prepare(settings, splits)
-        if folder is None:
+            chosen = None if seeds is None else series.parse_seeds(seeds)
+            changes["seed"] = changes["seed"] if chosen is None else chosen[0]
+            settings, splits = _settings_and_data(recipe, data, changes, echo)
+            setup = session.prepare(settings, splits)
             folder = experiment.next_folder(settings["name"]) if out is None else experiment.make_folder(out)
-        run = experiment.Run(setup, folder, echo=click.echo)
-        with _stopping_on_signals(setup.trainer) as caught:
-            metrics = run.train(resume=resume is not None)
-        if metrics is None:
-            where = f"epoch {setup.trainer.epoch + 1}, step {setup.trainer.optimizer.t}"
-            again = f"stridenet train --resume {quote(printable(folder))}"
-            again += "" if kernels == "auto" else f" --kernels {kernels}"
-            raise Interrupted(f"stopped and saved in {where}; continue with: {again}", caught[0])
+            if chosen is None:
+                session.run(setup, folder, resume=False)
+            else:
+                several = series.Series(folder, settings, chosen)
+                several.write()
+                session.run_series(several)
+    if as_json:
+        _echo_results(folder)
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+def _echo_results(folder: Path) -> None:
+    """What the run folder, or the folder of several, says at the end."""
+    from stridenet import series
+    from stridenet.files import read_regular
+    from stridenet.strictjson import MAX_BYTES, from_json
+
+    path = folder / (series.FILE if series.is_series(folder) else "results.json")
+    echo_json({"folder": str(folder)} | from_json(read_regular(path, limit=MAX_BYTES), printable(path)))
 
 
 def _settings_and_data(
-    name: str, data: str | None, changes: dict[str, Any], *, fallback: bool
+    name: str | None, data: str | None, changes: dict[str, Any], echo: Callable[[str], None]
 ) -> tuple[Recipe, Splits]:
-    """The recipe with the changes of the command line, and its data; with `fallback` the digits, if MNIST is away."""
+    """The recipe with the changes of the command line, and its data.
+
+    Who names neither gets the digits if MNIST is away.
+    """
     from stridenet.data.catalogue import open_data
     from stridenet.zoo import recipes
 
+    fallback = name is None and data is None
+    if name is None:
+        name = recipes.OFFLINE if data == "digits" else recipes.DEFAULT
     recipe = _changed(recipes.load(name), data, changes)
     try:
         return recipe, open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
     except DownloadError:
         if not fallback:
             raise
-        click.echo(
+        echo(
             "MNIST is not here and could not be downloaded, so this trains on the 1 797 digits that scikit-learn ships;"
             " for MNIST put its four files into a folder and give --data FOLDER, or set STRIDENET_DATA"
         )
@@ -98,17 +247,22 @@ def _settings_and_data(
         return recipe, open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
 
 
+_SECTIONS = {"lr": "optimizer"}  # of the keys that options set; of all others it is [train]
+
+
 def _changed(recipe: Recipe, data: str | None, changes: dict[str, Any]) -> Recipe:
     from stridenet.data.catalogue import NAMES
     from stridenet.zoo import recipes
 
+    if data == "":
+        raise ConfigError("--data: expected a name or a folder, got an empty text")
+    if changes["init"] == "":
+        raise ConfigError("--init: expected a model file or a run folder, got an empty text")
     if data is not None:
-        if not data:
-            raise ConfigError("--data: expected a name or a folder, got an empty text")
         recipe["data"]["name"] = data if data in NAMES else str(Path(data).absolute())
-    for key, section in (("epochs", "train"), ("batch_size", "train"), ("seed", "train"), ("lr", "optimizer")):
-        if changes[key] is not None:
-            recipe[section][key] = changes[key]
+    for key, value in changes.items():
+        if value is not None:
+            recipe[_SECTIONS.get(key, "train")][key] = str(Path(value).absolute()) if key == "init" else value
     return recipes.from_record(recipe, "recipe")
 
 

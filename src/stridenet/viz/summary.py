@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from stridenet.nn.cost import LayerCost, cost, total
 from stridenet.nn.layer import Layer
 from stridenet.shapes import Shape, by, grouped
+from stridenet.train.memory import step_bytes
 
 WIDTH = 80
 _BATCH = 64
+_TRIED = 10**9  # bytes of activations
 _GAP = "  "
 _HEAD = ("", "layer", "output", "parameters", "MACs", "field")
 _TO_THE_LEFT = 1  # the column of the layers' names; all others are numbers
@@ -18,6 +22,7 @@ def summary(network: Layer, input_shape: Shape) -> str:
 
     A row shows a layer's place, its output without N, its parameters, the multiply-accumulates of one image, and the
     rows x columns of the image that one output unit sees. `nn.cost` defines the numbers. A long layer is shortened.
+    The peak of a training step is measured: see `train.memory`.
 
     Raises:
         ShapeError: the network does not take such an input.
@@ -31,12 +36,16 @@ def summary(network: Layer, input_shape: Shape) -> str:
         ("", "total", "", grouped(sums.parameters), grouped(sums.macs), ""),
     ]
     held, outputs = _megabytes(4 * sums.parameters), _megabytes(sums.activation_bytes)  # float32
+    peak = "more than that"  # a few images of a huge network are too much to try
+    if sums.activation_bytes < _TRIED:
+        peak = _megabytes(step_bytes(network, lambda n: np.zeros((n, *input_shape), np.float32))(_BATCH))
     return "\n".join(
         [
             *_aligned(rows),
             "",
             f"connections  {grouped(sums.connections)} an image",
             f"memory       {held} of parameters, {outputs} of activations at batch {_BATCH}",
+            f"training     {peak} at the peak of a step, beside data and optimiser",
         ]
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
@@ -19,6 +20,7 @@ Recipe = dict[str, Any]
 DEFAULT = "lenet5-mnist"
 OFFLINE = "lenet5-digits"  # for want of MNIST
 _MAX_BYTES = 2**20
+_LONG_KEY = re.compile(r"""^[ \t]*(?:(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*){32}""", re.MULTILINE)
 
 
 class _Key(NamedTuple):
@@ -28,12 +30,13 @@ class _Key(NamedTuple):
     default: Any = None
     required: bool = False
     minimum: int | None = None
+    keys: Mapping[str, _Key] | None = None  # of a table with keys of its own
 
 
-_NUMBER, _TEXT, _LIST = (int, float), (str,), (list,)
+_NUMBER, _TEXT, _LIST, _WHOLE, _TABLE = (int, float), (str,), (list,), (int,), (dict,)
 SCHEMA: dict[str, dict[str, _Key]] = {
     "about": {"title": _Key(_TEXT, "")},
-    "model": {"name": _Key(_TEXT, required=True), "args": _Key((dict,), {})},
+    "model": {"name": _Key(_TEXT, required=True), "args": _Key(_TABLE, {})},
     "data": {
         "name": _Key(_TEXT, required=True),
         "validation": _Key(_NUMBER, 0.1),
@@ -47,27 +50,49 @@ SCHEMA: dict[str, dict[str, _Key]] = {
         "nesterov": _Key((bool,)),
         "averaging": _Key((bool,)),
         "betas": _Key(_LIST),
+        "alpha": _Key(_NUMBER),
+        "rho": _Key(_NUMBER),
         "eps": _Key(_NUMBER),
+        "centered": _Key((bool,)),
+        "lr_decay": _Key(_NUMBER),
+        "initial_accumulator_value": _Key(_NUMBER),
         "weight_decay": _Key(_NUMBER, 0.0),
         "decay_mode": _Key(_TEXT, "l2"),
     },
     "schedule": {
         "name": _Key(_TEXT, "constant"),
         "unit": _Key(_TEXT, "step"),
-        "every": _Key((int,)),
+        "every": _Key(_WHOLE),
         "milestones": _Key(_LIST),
         "factor": _Key(_NUMBER),
+        "power": _Key(_NUMBER),
         "final": _Key(_NUMBER),
         "warmup": _Key(_NUMBER),
         "start_factor": _Key(_NUMBER),
         "final_factor": _Key(_NUMBER),
         "momentum": _Key(_LIST),
+        "warm_up": _Key(_WHOLE, minimum=1),
     },
     "train": {
-        "epochs": _Key((int,), required=True, minimum=1),
-        "batch_size": _Key((int,), required=True, minimum=1),
-        "seed": _Key((int,), 0, minimum=0),
+        "epochs": _Key(_WHOLE, required=True, minimum=1),
+        "batch_size": _Key(_WHOLE, required=True, minimum=1),
+        "seed": _Key(_WHOLE, 0, minimum=0),
         "loss": _Key(_TEXT, "cross_entropy"),
+        "class_weights": _Key((str, list)),
+        "clip_norm": _Key(_NUMBER),
+        "init": _Key(_TEXT),
+        "freeze": _Key(_WHOLE, minimum=1),
+        "early_stopping": _Key(_TABLE, keys={"patience": _Key(_WHOLE), "min_delta": _Key(_NUMBER)}),
+        "reduce_on_plateau": _Key(
+            _TABLE,
+            keys={
+                "factor": _Key(_NUMBER),
+                "patience": _Key(_WHOLE),
+                "min_delta": _Key(_NUMBER),
+                "cooldown": _Key(_WHOLE),
+            },
+        ),
+        "weight_average": _Key(_TABLE, keys={"decay": _Key(_NUMBER), "start_epoch": _Key(_WHOLE)}),
     },
     "published": {"test": _Key(_NUMBER), "train": _Key(_NUMBER), "source": _Key(_TEXT)},
     "notes": {"expected_findings": _Key(_LIST, [])},
@@ -103,7 +128,10 @@ def source(name: str) -> str:
 def _from_file(path: str) -> Recipe:
     who = printable(path)
     try:
-        given = tomllib.loads(read_regular(Path(path), limit=_MAX_BYTES).decode("utf-8-sig"))
+        text = read_regular(Path(path), limit=_MAX_BYTES).decode("utf-8-sig")
+        if _LONG_KEY.search(text):  # tomllib takes memory as the square of a key's parts
+            raise ValueError("a key of more than 32 parts")
+        given = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, too long, a number of 5 000 digits
         raise ConfigError(f"{who}: expected a recipe in TOML, got: {error}") from None
     return check(given, Path(path).stem)
@@ -122,6 +150,9 @@ def check(given: Mapping[str, Any], name: str) -> Recipe:
         if not isinstance(values, dict):
             raise ConfigError(f"recipe.{section}: expected a table [{section}], got {shown(values)}")
         recipe[section] = _check_section(f"recipe.{section}", cast("dict[str, Any]", values), keys)
+    if recipe["optimizer"]["name"] == "adamw":  # it decays unless told otherwise, in its own way
+        for key in {"weight_decay", "decay_mode"} - given["optimizer"].keys():
+            del recipe["optimizer"][key]
     to_json(recipe)  # refuses what recipe.json cannot hold: dates, NaN inside a list
     return recipe
 
@@ -134,7 +165,7 @@ def from_record(record: Any, who: str) -> Recipe:
     return check({key: value for key, value in given.items() if key != "name"}, given["name"])
 
 
-def _check_section(who: str, values: dict[str, Any], keys: dict[str, _Key]) -> dict[str, Any]:
+def _check_section(who: str, values: dict[str, Any], keys: Mapping[str, _Key]) -> dict[str, Any]:
     _refuse_unknown(who, values, keys)
     checked: dict[str, Any] = {}
     for name, key in keys.items():
@@ -144,19 +175,24 @@ def _check_section(who: str, values: dict[str, Any], keys: dict[str, _Key]) -> d
             if key.default is not None:
                 checked[name] = deepcopy(key.default)
             continue
-        value = values[name]
-        kinds = " or ".join(kind.__name__ for kind in key.kinds)
-        if not isinstance(value, key.kinds) or (isinstance(value, bool) and bool not in key.kinds):
-            raise ConfigError(f"{who}.{name}: expected {kinds}, got {shown(value)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{who}.{name}: expected a finite number, got {value}")
-        checked[name] = value if key.minimum is None else integer(who, name, value, minimum=key.minimum)
+        checked[name] = _check_value(who, name, values[name], key)
     return checked
+
+
+def _check_value(who: str, name: str, value: Any, key: _Key) -> Any:
+    if not isinstance(value, key.kinds) or (isinstance(value, bool) and bool not in key.kinds):
+        kinds = " or ".join(kind.__name__ for kind in key.kinds)
+        raise ConfigError(f"{who}.{name}: expected {kinds}, got {shown(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{who}.{name}: expected a finite number, got {value}")
+    if key.keys is not None:
+        return _check_section(f"{who}.{name}", cast("dict[str, Any]", value), key.keys)
+    return value if key.minimum is None else integer(who, name, value, minimum=key.minimum)
 
 
 def _refuse_unknown(who: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for key in given:
         if key not in known:
             raise ConfigError(
-                f"{who}: expected keys {', '.join(known)}, got {printable(key)!r}{suggestion(key, known)}"
+                f"{who}: expected keys {', '.join(known)}, got {printable(key)[:80]!r}{suggestion(key, known)}"
             )

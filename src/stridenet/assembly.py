@@ -1,0 +1,237 @@
+"""A recipe becomes everything that a training needs: data, network, optimiser, schedule, callbacks and trainer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, cast
+
+from stridenet import kernels, seeding
+from stridenet.data.augment import Augmentations, build_augmentations
+from stridenet.data.dataset import Dataset, Splits
+from stridenet.data.images import Framing
+from stridenet.data.loader import Loader
+from stridenet.data.transforms import Pipeline, fit_pipeline
+from stridenet.errors import ConfigError, printable, shown
+from stridenet.finetune import fine_tune
+from stridenet.model import Model
+from stridenet.nn.cost import cost, total
+from stridenet.nn.losses import Loss, cross_entropy, hinge, mse
+from stridenet.nn.sequential import Sequential
+from stridenet.optim import schedules
+from stridenet.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, RMSprop
+from stridenet.optim.optimizers import SGD, Optimizer
+from stridenet.shapes import by, choice, grouped
+from stridenet.tables import construct
+from stridenet.train.callbacks import BestWeights
+from stridenet.train.memory import estimate, require_memory
+from stridenet.train.policies import EarlyStopping, ReduceOnPlateau, WeightAverage
+from stridenet.train.trainer import Callback, Trainer
+from stridenet.zoo import models
+from stridenet.zoo.recipes import Recipe
+
+# The closed tables: what a recipe may name.
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "adadelta": Adadelta,
+    "adagrad": Adagrad,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+    "sgd": SGD,
+}
+SCHEDULES: dict[str, Callable[..., schedules.Schedule]] = {
+    "constant": schedules.constant,
+    "cosine": schedules.cosine,
+    "exponential": schedules.exponential,
+    "one_cycle": schedules.one_cycle,
+    "polynomial": schedules.polynomial,
+    "step": schedules.step_decay,
+}
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "hinge": hinge, "mse": mse}
+POLICIES: dict[str, Callable[..., Callback]] = {
+    "weight_average": WeightAverage,
+    "reduce_on_plateau": ReduceOnPlateau,
+    "early_stopping": EarlyStopping,
+}
+_EVALUATION_BATCH = 64  # as a training step, so that one takes the memory that the other has left
+
+
+@dataclass
+class Setup:
+    """A recipe on its data, ready to train: what the trainer needs and what is written at the end."""
+
+    recipe: Recipe
+    splits: Splits
+    network: Sequential
+    pipeline: Pipeline
+    train: Loader
+    validation: Loader
+    trainer: Trainer
+    best: BestWeights
+    framing: Framing | None
+    notes: list[str]  # what was taken from another model, and what was not; for people
+    threads: int
+
+    def loader(self, dataset: Dataset) -> Loader:
+        """Every image of `dataset` once, as the network sees it."""
+        return Loader(dataset, _EVALUATION_BATCH, transform=self.pipeline)
+
+    def model(self) -> Model:
+        """The network with the best weights so far, as a model that needs nothing else."""
+        train = self.splits.train
+        twin = deepcopy(self.network)  # the training goes on with its own
+        self.best.restore(twin)
+        provenance = {"data": self.splits.name, "images": len(self.train.dataset), "epoch": self.best.epoch}
+        return Model(
+            twin,
+            train.classes,
+            train.image_shape,
+            transform=self.pipeline,
+            framing=self.framing,
+            recipe=self.recipe,
+            provenance=provenance | {"stridenet": version("stridenet")},
+        )
+
+    def ended_by(self) -> str:
+        """What ended the training: "epochs", "early_stopping" or "time_budget"."""
+        if not self.trainer.finished:
+            return "epochs"
+        stopping = (callback for callback in self.trainer.callbacks if isinstance(callback, EarlyStopping))
+        return "early_stopping" if any(c.over(self.trainer.history) for c in stopping) else "time_budget"
+
+    def choices(self) -> list[str]:
+        """Every choice that was made, by the recipe or by default; for people."""
+        recipe, trainer = self.recipe, self.trainer
+        steps = recipe["train"]["epochs"] * len(self.train)
+        rates = [trainer.optimizer.lr(step) for step in range(steps)]
+        weights = sum(p.value.size for _, p in self.network.named_parameters())
+        augment = self.train.augment.augmentations if isinstance(self.train.augment, Augmentations) else ()
+        images = [*map(repr, augment), *map(repr, self.pipeline.transforms)]
+        lines = {
+            "kernels": f"{kernels.resolve()}, threads {self.threads}",
+            "weights": f"{grouped(len(trainer.params))} trained, {grouped(weights)} with those that stay",
+            "images": ", ".join(images) or "as they are",
+            "optim": _listed(recipe["optimizer"]),
+            "schedule": f"{_listed(recipe['schedule'])}; {rates[0]:.3g} at first, {max(rates):.3g} at most,"
+            f" {rates[-1]:.3g} in the last of {grouped(steps)} steps",
+            "training": _listed(recipe["train"]),
+        }
+        return [f"{name:<9}{printable(text)}" for name, text in lines.items()]
+
+
+def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = False) -> Setup:
+    """Everything that `recipe` describes, on the data `splits`; nothing is trained or written yet.
+
+    Args:
+        recipe: as `zoo.recipes` gives it.
+        splits: training and test images.
+        threads: workers, see `Trainer`; results do not depend on it.
+        resume: a checkpoint follows, so that the model of `train.init` is not needed.
+
+    Raises:
+        ConfigError: the recipe asks for something that there is not, or that does not fit the data.
+        MemoryBudgetError: it would take more memory than is free.
+    """
+    data, training = recipe["data"], recipe["train"]
+    seed, batch_size = training["seed"], training["batch_size"]
+    try:
+        rest, held_out = splits.train.split(data["validation"], seed=seed)
+    except ConfigError as error:
+        raise ConfigError(f"recipe.data.validation: {error}") from None
+    if "class_weights" in training:
+        rest = _weighed(rest, training["class_weights"])
+    pipeline = fit_pipeline(data["transform"], rest)
+    augment = build_augmentations(data["augment"], rest.image_shape) if data["augment"] else None
+    network = _network(recipe, pipeline, rest)
+    notes = fine_tune(network, training, resume=resume)
+    train = Loader(rest, batch_size, transform=pipeline, augment=augment, shuffle=True, seed=seed)
+    validation = Loader(held_out, _EVALUATION_BATCH, transform=pipeline)
+    best = BestWeights()
+    trainer = Trainer(
+        network,
+        _optimizer(recipe, network, steps_per_epoch=len(train)),
+        LOSSES[choice("recipe.train.loss", training["loss"], LOSSES)],
+        callbacks=[*_policies(training), best],
+        seed=seed,
+        clip_norm=training.get("clip_norm"),
+        threads=threads,
+    )
+    shape = pipeline.output_shape(rest.image_shape)
+    require_memory(total(cost(network, shape, batch_size=batch_size)).activation_bytes)  # or finding out takes too much
+    require_memory(estimate(trainer, train, validation))
+    framing = Framing.fit(rest.images)
+    return Setup(recipe, splits, network, pipeline, train, validation, trainer, best, framing, notes, threads)
+
+
+def _weighed(dataset: Dataset, class_weights: Any) -> Dataset:
+    try:
+        return dataset.weigh(class_weights)
+    except ConfigError as error:
+        raise ConfigError(f"recipe.train.class_weights: {error}") from None
+
+
+def _network(recipe: Recipe, pipeline: Pipeline, dataset: Dataset) -> Sequential:
+    """The recipe's network with its start values, if it takes the images and gives a score for each class."""
+    name, args, seed = recipe["model"]["name"], recipe["model"]["args"], recipe["train"]["seed"]
+    network = models.make(name, args, rng=seeding.stream(seed, "init"))
+    want, got = network.input_shape, pipeline.output_shape(dataset.image_shape)
+    if want is not None and want != got:
+        resize = f'put {{ name = "resize", size = {want[1]} }} first into recipe.data.transform'
+        hint = resize if want[0] == got[0] else f"give args = {{ channels = {got[0]} }}"
+        raise ConfigError(f"recipe.model: expected images of {by(want)} for {name}, got {by(got)}; {hint}")
+    if network.output_shape(got) != (len(dataset.classes),):
+        raise ConfigError(
+            f"recipe.model: expected a score for each of {len(dataset.classes)} classes; set args.classes"
+        )
+    return network
+
+
+def _optimizer(recipe: Recipe, network: Sequential, *, steps_per_epoch: int) -> Optimizer:
+    arguments, entry = dict(recipe["optimizer"]), dict(recipe["schedule"])
+    name, epochs = arguments.pop("name"), recipe["train"]["epochs"]
+    momentum = entry.pop("momentum", None)
+    given: dict[str, Any] = {"lr": _schedule(arguments.pop("lr"), entry, epochs, steps_per_epoch)}
+    if momentum is not None:
+        if not arguments.keys().isdisjoint({"momentum", "betas"}):
+            raise ConfigError("recipe.schedule.momentum: expected no momentum or betas in recipe.optimizer, got both")
+        if len(momentum) != 2:
+            raise ConfigError(f"recipe.schedule.momentum: expected [high, low], got {shown(momentum)}")
+        known = inspect.signature(OPTIMIZERS[choice("recipe.optimizer.name", name, OPTIMIZERS)]).parameters
+        if "momentum" not in known and "betas" not in known:
+            raise ConfigError(f"recipe.schedule.momentum: expected an optimizer that has momentum, got {name}")
+        total = epochs * steps_per_epoch
+        cycle = schedules.one_cycle_momentum(*momentum, total=total, warmup=entry.get("warmup", 0.3))
+        given |= {"momentum": cycle} if "momentum" in known else {"betas": (cycle, 0.999)}
+    return construct("recipe.optimizer", OPTIMIZERS, name, arguments, params=network.pack(), **given)
+
+
+def _policies(training: Mapping[str, Any]) -> list[Callback]:
+    """The callbacks that the section names, those that change the weights first."""
+    return [construct(f"recipe.train.{name}", POLICIES, name, training[name]) for name in POLICIES if name in training]
+
+
+def _listed(section: Mapping[str, Any]) -> str:
+    """A section in a line."""
+    return ", ".join(str(value) if key == "name" else f"{key} {_shown(value)}" for key, value in section.items())
+
+
+def _shown(value: Any) -> str:
+    return f"({_listed(cast('dict[str, Any]', value))})" if isinstance(value, dict) else str(value)
+
+
+def _schedule(lr: float, entry: Mapping[str, Any], epochs: int, steps_per_epoch: int) -> schedules.Schedule:
+    """The schedule that a recipe names, counted in steps."""
+    arguments = dict(entry)
+    name, unit, climb = arguments.pop("name"), arguments.pop("unit"), arguments.pop("warm_up", 0)
+    choice("recipe.schedule.unit", unit, ("epoch", "step"))
+    length = epochs if unit == "epoch" else epochs * steps_per_epoch
+    if climb >= length:
+        raise ConfigError(f"recipe.schedule.warm_up: expected fewer than the {length} {unit}s of the run, got {climb}")
+    peak = schedules.positive("recipe.optimizer", "lr", lr)
+    schedule = construct("recipe.schedule", SCHEDULES, name, arguments, value=peak, peak=peak, total=length - climb)
+    if unit == "epoch":
+        schedule, climb = schedules.per_epoch(schedule, steps_per_epoch), climb * steps_per_epoch
+    return schedules.warm_up(schedule, steps=climb) if climb else schedule
