@@ -18,7 +18,8 @@ from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
 from stridenet.nn.layers import Flatten, Linear
 from stridenet.nn.sequential import Sequential
-from stridenet.optim.optimizers import SGD, Adam, Optimizer
+from stridenet.optim.adaptive import Adam
+from stridenet.optim.optimizers import SGD, Optimizer
 from stridenet.optim.schedules import step_decay
 from stridenet.train.callbacks import BestWeights
 from stridenet.train.trainer import Callback, Trainer

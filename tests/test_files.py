@@ -19,7 +19,7 @@ import pytest
 
 from stridenet import files
 from stridenet.errors import DataFormatError, DataIntegrityError, DataLimitError, StridenetError, WeightsFormatError
-from stridenet.files import clean_temporaries, load_tensors, read_regular, save_tensors, write_atomic
+from stridenet.files import clean_temporaries, load_tensors, new_folder, read_regular, save_tensors, write_atomic
 
 LIMIT = 2**20
 
@@ -70,6 +70,19 @@ def test_the_calls_come_in_the_order_that_survives_a_power_loss(
         monkeypatch.setattr(files, name, lambda *args, name=name, call=call: (calls.append(name), call(*args))[1])
     write_atomic(tmp_path / "file", b"data")
     assert calls == ["_create", "_write", "_sync", "_replace", "_sync_folder"]
+
+
+def test_a_new_folder_is_flushed_and_not_an_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(files, "_sync_folder", flushed.append)
+    new_folder(tmp_path / "a")
+    new_folder(str(tmp_path / "a" / "b"))
+    assert flushed == [tmp_path, tmp_path / "a"]
+    with pytest.raises(FileExistsError):
+        new_folder(tmp_path / "a")
+    with pytest.raises(FileNotFoundError):
+        new_folder(tmp_path / "c" / "d")
+    assert (names(tmp_path), len(flushed)) == (["a"], 2)
 
 
 def test_file_and_folder_are_really_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,5 @@
 from __future__ import annotations
 
-import copy
-import json
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,16 +12,19 @@ from stridenet.data.transforms import Normalize, Pad, Pipeline, Resize
 from stridenet.errors import (
     ConfigError,
     DataError,
+    ModelFileError,
     ShapeError,
     StridenetError,
     UnsupportedModelError,
     WeightsFormatError,
+    WeightsMismatchError,
 )
 from stridenet.files import load_tensors, save_tensors
 from stridenet.model import FILE, Model, load
-from stridenet.nn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
+from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU, Sigmoid, Tanh
+from stridenet.nn.pools import MaxPool2d
+from stridenet.nn.regularization import Dropout
 from stridenet.nn.sequential import Sequential
-from stridenet.tensors import pack_tensors
 
 NAMES = ("<script>alert(1)</script>", "\x1b[31mred\n", "数字")
 
@@ -99,6 +96,7 @@ def test_a_run_folder_is_loaded_by_its_model(tmp_path: Path) -> None:
     assert load(str(tmp_path)).classes == NAMES
 
 
+@pytest.mark.promise("S07")
 def test_files_that_are_no_models(tmp_path: Path) -> None:
     path = tmp_path / "m\x1b[31m"
     with pytest.raises(FileNotFoundError):
@@ -305,10 +303,11 @@ def test_a_recipe_that_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     make().save(tmp_path / "m")
     tensors, meta = load_tensors(tmp_path / "m")
-    tensors["0.weight"] = tensors["0.weight"][:2].copy()
+    tensors["0.weight"] = np.append(tensors["0.weight"], tensors["0.weight"][:1], axis=0)
     save_tensors(tmp_path / "m", tensors, meta)
-    with pytest.raises(StridenetError):
+    with pytest.raises(WeightsMismatchError) as caught:
         load(tmp_path / "m")
+    assert str(caught.value).startswith(f"{tmp_path / 'm'}: Sequential.load_state_dict: '0.weight' is (5, ")
 
 
 # Hostile files: valid containers whose meta lies
@@ -339,182 +338,6 @@ def test_a_meta_that_lies_is_refused(key: str, value: Any, message: str, tmp_pat
     make().save(tmp_path / "m")
     tensors, meta = load_tensors(tmp_path / "m")
     save_tensors(tmp_path / "m", tensors, meta | {key: value})
-    with pytest.raises(StridenetError, match=message):
+    with pytest.raises(ModelFileError, match=message) as caught:
         load(tmp_path / "m")
-
-
-ODD: list[Any] = [
-    None, True, False, 0, 1, -1, 2, 2**31, 2**53, -(2**53), 0.5, -0.0, 1e308, "", "a", "same", "../../etc/passwd",
-    "\x00", "\x1b[2J", "a" * 1000, [], [[]], [0], [1, 2, 3], [1 << 20] * 3, [2**53, 2**53], {}, {"kind": "Sequential"},
-    {"kind": "os.system"}, {"kind": "Linear", "in_features": 2**53, "out_features": 2**53},
-    {"kind": "Sequential", "layers": [], "input_shape": None}, {"kind": "Dropout", "p": 2}, [{"kind": "ReLU"}],
-    {"name": "resize", "size": 2**40}, [{"name": "pad", "padding": 2**50, "value": 0}], {"name": "normalize"},
-    {"name": "__class__"}, {"__class__": {"__reduce__": 1}},
-]  # fmt: skip
-
-
-def mutated(meta: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    """A copy with one or two changes somewhere in its tree."""
-    meta = copy.deepcopy(meta)
-    for _ in range(rng.integers(1, 3)):
-        places = list(walk(meta))
-        parent, key = places[rng.integers(len(places))]
-        odd = copy.deepcopy(ODD[rng.integers(len(ODD))])
-        match rng.integers(5):
-            case 0:
-                del parent[key]
-            case 1 if isinstance(parent, dict):
-                parent[f"x{key}"] = parent.pop(key)
-            case 1 | 2 if isinstance(parent, list):
-                parent.insert(key, copy.deepcopy(parent[key]))
-            case 2:
-                parent["init" if rng.random() < 0.3 else "rng" if rng.random() < 0.3 else "kind"] = odd
-            case _:
-                parent[key] = odd
-    return meta
-
-
-def walk(tree: Any) -> Iterator[tuple[Any, Any]]:
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in list(items):
-        yield tree, key
-        yield from walk(value)
-
-
-def hostile(folder: Path, count: int, seed: int) -> Iterator[Path]:
-    """Model files in one place, one after another."""
-    rng = np.random.default_rng(seed)
-    make().save(folder / "valid")
-    tensors, meta = load_tensors(folder / "valid")
-    path = folder / "hostile"
-    for _ in range(count):
-        part = dict(tensors)
-        if rng.random() < 0.2:
-            part.pop(list(part)[rng.integers(len(part))])
-        try:
-            path.write_bytes(pack_tensors(part, mutated(meta, rng)))
-        except StridenetError:  # not even such a container can hold it
-            continue
-        yield path
-
-
-def survivors(folder: Path, count: int, seed: int) -> int:
-    """How many hostile files load; what does not must fail in the family."""
-    loaded = 0
-    for path in hostile(folder, count, seed):
-        try:
-            model = load(path)
-        except (StridenetError, OSError):
-            continue
-        loaded += 1
-        if np.prod(model.image_shape, dtype=float) < 1e4 and np.prod(model.input_shape, dtype=float) < 1e5:
-            try:
-                assert model.scores(np.zeros((2, *model.image_shape), np.uint8)).shape == (2, len(model.classes))
-            except StridenetError:
-                continue
-    return loaded
-
-
-@pytest.mark.promise("F2")
-def test_mutated_models_fail_in_the_family(tmp_path: Path) -> None:
-    with np.errstate(all="ignore"):
-        loaded = survivors(tmp_path, 700, seed=0)
-    assert 25 < loaded < 650  # the mutations reach deep, and many are harmless
-
-
-LIMITED = """
-import resource, sys
-sys.path[:0] = sys.argv[2:4]
-import numpy as np
-import test_model
-from pathlib import Path
-test_model.make().predict(test_model.images())
-limit = 3 * 2**30
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-np.seterr(all="ignore")
-def peak():
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024  # MiB
-before = peak()
-print(test_model.survivors(Path(sys.argv[1]), int(sys.argv[4]), seed=1))
-print(peak() - before)
-"""
-
-
-def limited(child: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, count: int) -> None:
-    done = child(LIMITED, tmp_path, Path(__file__).parent, Path(__file__).parent, count)
-    assert done.returncode == 0, done.stderr[-2000:]
-    loaded, grown = map(int, done.stdout.split())
-    assert loaded > 4
-    assert grown < 64  # MiB
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-@pytest.mark.promise("F2", "F3")
-def test_mutated_models_take_no_memory(child: Any, tmp_path: Path) -> None:
-    limited(child, tmp_path, 300)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-@pytest.mark.promise("F2", "F3")
-def test_two_thousand_mutated_models(child: Any, tmp_path: Path) -> None:
-    limited(child, tmp_path, 2000)
-
-
-AUDITED = """
-import json, os, sys
-from pathlib import Path
-from stridenet.errors import StridenetError
-from stridenet.model import load
-folder = Path(sys.argv[1])
-names = sorted(os.listdir(folder))
-for name in names[:2]:  # what is imported and opened on first use: one that loads, one that fails
-    try:
-        load(folder / name)
-    except StridenetError:
-        pass
-seen, watching = [], True
-FORBIDDEN = ("pickle.find_class", "exec", "compile", "import", "marshal.loads", "os.system", "subprocess.Popen",
-             "os.posix_spawn", "os.exec", "os.fork", "socket.connect", "ctypes.dlopen")
-def hook(event, arguments):
-    if watching and (event in FORBIDDEN or (event == "open" and isinstance(arguments[2], int) and arguments[2] & 3)):
-        seen.append((event, repr(arguments)[:100]))
-sys.addaudithook(hook)
-loaded = 0
-for name in names:
-    try:
-        load(folder / name)
-        loaded += 1
-    except (StridenetError, OSError):
-        pass
-watching = False
-print(json.dumps([len(names), loaded, seen]))
-"""
-
-
-@pytest.mark.promise("F1b")
-def test_loading_hostile_files_runs_and_imports_nothing(child: Any, tmp_path: Path) -> None:
-    folder, work = tmp_path / "files", tmp_path / "work"
-    folder.mkdir()
-    work.mkdir()
-    make().save(folder / "000-valid")
-    (folder / "001-text").write_bytes(b"no model")
-    for i, path in enumerate(hostile(work, 80, seed=2)):
-        shutil.copy(path, folder / f"hostile-{i:03d}")
-    gadgets = [
-        b"cos\nsystem\n(S'touch pwned'\ntR.",
-        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x0btouch pwned\x85R.",
-        b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
-        b"PK\x03\x04" + bytes(60),
-        b"import os; os.system('touch pwned')",
-        b"\x1f\x8b\x08\x00" + bytes(30),
-    ]
-    for i, content in enumerate(gadgets):
-        (folder / f"gadget-{i}").write_bytes(content)
-    done = child(AUDITED, folder)
-    assert done.returncode == 0, done.stderr[-2000:]
-    count, loaded, seen = json.loads(done.stdout)
-    assert count >= 60
-    assert loaded >= 1
-    assert seen == []
-    assert not (tmp_path / "pwned").exists()
+    assert str(caught.value).startswith(f"{tmp_path / 'm'}: ")  # whatever is refused, the file is named

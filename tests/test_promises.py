@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from stridenet import errors, strictjson, tensors
-from stridenet.data import fetch, idx, images
+from stridenet import errors, shapes, strictjson, tensors
+from stridenet.data import fetch, idx, images, transforms
 from stridenet.errors import StridenetError
 from stridenet.files import WEIGHTS_BYTES
 from stridenet.nn import layers
@@ -147,6 +147,9 @@ def test_the_limits_are_those_of_the_code() -> None:
         "picture file, pixels": f"{images.MAX_BYTES // mib} MiB, {images.MAX_PIXELS // 10**6} million",
         "picture formats": ", ".join(images.FORMATS),
         "chunks of a PNG, scans of a JPEG": f"{chunks}, {images.MAX_SCANS}",
+        "pixels for each byte of a JPEG": spaced(images.MAX_JPEG_SHARE),
+        "pixels that a window sees, with padding": spaced(shapes.MOST_PIXELS),
+        "numbers of a mean image": spaced(transforms.MEAN_IMAGE),
         "weights file": f"{WEIGHTS_BYTES // (1024 * mib)} GiB",
         "its header, its metadata": f"{tensors.MAX_HEADER // mib} MiB, {tensors.MAX_METADATA // mib} MiB",
         "its tensors, axes, characters of a name": f"{count}, {tensors.MAX_DIMENSIONS}, {tensors.MAX_NAME}",

@@ -17,11 +17,14 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "stridenet"
 # What a user may rely on. Adding a name is a decision; taking one away breaks programs.
 # fmt: off
 PUBLIC = [
-    "Adam", "BestWeights", "Callback", "CheckpointStore", "Checkpoints", "Conv2d", "Dataset", "Dropout", "Flatten",
-    "Framing", "Layer", "Linear", "Loader", "MaxPool2d", "Metrics", "Model", "Normalize", "Pad", "Parameter",
-    "ParameterVector", "Pipeline", "Progress", "RandomShift", "ReLU", "Resize", "SGD", "Sequential", "Sigmoid",
-    "Splits", "StridenetError", "Tanh", "Trainer", "__version__", "cross_entropy", "errors", "evaluate",
-    "functional", "init", "kernels", "layout", "lenet5", "load", "open_data", "schedules",
+    "Adadelta", "Adagrad", "Adam", "AdamW", "Affine", "AvgPool2d", "BatchNorm2d", "BestWeights", "Callback",
+    "CheckpointStore", "Checkpoints", "Conv2d", "Cutout", "Dataset", "Dropout", "Dropout2d", "EarlyStopping",
+    "Elastic", "Flatten", "Framing", "GlobalAvgPool2d", "Layer", "LeakyReLU", "Linear", "Loader", "LogSoftmax",
+    "MaxPool2d", "Metrics", "Model", "Normalize", "Pad", "Parameter", "ParameterVector", "Pipeline", "Progress",
+    "RMSprop", "RandomCrop", "RandomFlip", "RandomShift", "ReLU", "ReduceOnPlateau", "Residual", "Resize", "SGD",
+    "Sequential", "Sigmoid", "Softmax", "Splits", "StridenetError", "SubtractMean", "Tanh", "TimeBudget",
+    "Trainer", "WeightAverage", "__version__", "cross_entropy", "errors", "evaluate", "functional", "hinge",
+    "init", "kernels", "layout", "lenet5", "load", "mse", "open_data", "schedules",
 ]
 # fmt: on
 

@@ -246,6 +246,8 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "S04-overflow": (raw({"a": entry(shape=[2**53, 2**9, 2], offsets=[0, 0])}), "at most 1099511627776 bytes"),
     "S04-overflow-to-8": (raw({"a": entry(shape=[2**32, 2**32])}, PAIR), "at most 1099511627776 bytes"),
     "S04-zero-x-2^53": (raw({"a": entry(shape=[0, 2**53], offsets=[0, 0])}), "at most 1099511627776 bytes"),
+    "S04-2^62-x-8": (raw({"a": entry(shape=[2**62, 8], offsets=[0, 0])}), "beyond 2^53"),
+    "S04-zero-x-10^18": (raw({"a": entry(shape=[0, 10**18], offsets=[0, 0])}), "beyond 2^53"),
     "S04-empty-outside": (raw({"a": entry(), "b": entry(shape=[0], offsets=[9, 9])}, PAIR), "without gap or overlap"),
     "S05-BF16": (raw({"a": entry("BF16", offsets=[0, 4])}, bytes(4)), "of type BOOL"),
     "S05-F8": (raw({"a": entry("F8_E4M3", offsets=[0, 2])}, bytes(2)), "of type BOOL"),
@@ -272,6 +274,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "S11-zip": (raw({"a": entry()}, PAIR + b"PK\x05\x06" + bytes(18)), "cut, or something was appended"),
     "S11-pdf": (raw({"a": entry()}, PAIR + b"%PDF-1.7"), "cut, or something was appended"),
     "tensors": (raw(LONG), "at most 10000 tensors, got 10001"),
+    "many-lists": (raw(b'{"a":[%s1]}' % (b"[]," * 1_200_000)), "at most 10000 tensors, got more entries"),
 }
 
 

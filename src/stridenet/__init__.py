@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stridenet import errors as errors, kernels as kernels, layout as layout
+    from stridenet.data.augment import (
+        Affine as Affine,
+        Cutout as Cutout,
+        Elastic as Elastic,
+        RandomCrop as RandomCrop,
+        RandomFlip as RandomFlip,
+        RandomShift as RandomShift,
+    )
     from stridenet.data.catalogue import open_data as open_data
     from stridenet.data.dataset import Dataset as Dataset, Splits as Splits
     from stridenet.data.images import Framing as Framing
@@ -19,8 +27,8 @@ if TYPE_CHECKING:
         Normalize as Normalize,
         Pad as Pad,
         Pipeline as Pipeline,
-        RandomShift as RandomShift,
         Resize as Resize,
+        SubtractMean as SubtractMean,
     )
     from stridenet.errors import StridenetError as StridenetError
     from stridenet.model import Model as Model, load as load
@@ -28,44 +36,131 @@ if TYPE_CHECKING:
     from stridenet.nn.layer import Layer as Layer
     from stridenet.nn.layers import (
         Conv2d as Conv2d,
-        Dropout as Dropout,
         Flatten as Flatten,
+        LeakyReLU as LeakyReLU,
         Linear as Linear,
-        MaxPool2d as MaxPool2d,
+        LogSoftmax as LogSoftmax,
         ReLU as ReLU,
         Sigmoid as Sigmoid,
+        Softmax as Softmax,
         Tanh as Tanh,
     )
-    from stridenet.nn.losses import cross_entropy as cross_entropy
+    from stridenet.nn.losses import cross_entropy as cross_entropy, hinge as hinge, mse as mse
     from stridenet.nn.parameters import Parameter as Parameter, ParameterVector as ParameterVector
-    from stridenet.nn.sequential import Sequential as Sequential
+    from stridenet.nn.pools import AvgPool2d as AvgPool2d, GlobalAvgPool2d as GlobalAvgPool2d, MaxPool2d as MaxPool2d
+    from stridenet.nn.regularization import BatchNorm2d as BatchNorm2d, Dropout as Dropout, Dropout2d as Dropout2d
+    from stridenet.nn.sequential import Residual as Residual, Sequential as Sequential
     from stridenet.optim import schedules as schedules
-    from stridenet.optim.optimizers import SGD as SGD, Adam as Adam
+    from stridenet.optim.adaptive import (
+        Adadelta as Adadelta,
+        Adagrad as Adagrad,
+        Adam as Adam,
+        AdamW as AdamW,
+        RMSprop as RMSprop,
+    )
+    from stridenet.optim.optimizers import SGD as SGD
     from stridenet.train.callbacks import BestWeights as BestWeights, Checkpoints as Checkpoints, Progress as Progress
     from stridenet.train.checkpoint import CheckpointStore as CheckpointStore
     from stridenet.train.metrics import Metrics as Metrics
+    from stridenet.train.policies import (
+        EarlyStopping as EarlyStopping,
+        ReduceOnPlateau as ReduceOnPlateau,
+        TimeBudget as TimeBudget,
+        WeightAverage as WeightAverage,
+    )
     from stridenet.train.trainer import Callback as Callback, Trainer as Trainer, evaluate as evaluate
     from stridenet.zoo.models import lenet5 as lenet5
 
 _MODULES = ("errors", "kernels", "layout", "nn.functional", "nn.init", "optim.schedules")
 _NAMES: dict[str, tuple[str, ...]] = {
+    "data.augment": (
+        "Affine",
+        "Cutout",
+        "Elastic",
+        "RandomCrop",
+        "RandomFlip",
+        "RandomShift",
+    ),
     "data.catalogue": ("open_data",),
-    "data.dataset": ("Dataset", "Splits"),
+    "data.dataset": (
+        "Dataset",
+        "Splits",
+    ),
     "data.images": ("Framing",),
     "data.loader": ("Loader",),
-    "data.transforms": ("Normalize", "Pad", "Pipeline", "RandomShift", "Resize"),
+    "data.transforms": (
+        "Normalize",
+        "Pad",
+        "Pipeline",
+        "Resize",
+        "SubtractMean",
+    ),
     "errors": ("StridenetError",),
-    "model": ("Model", "load"),
+    "model": (
+        "Model",
+        "load",
+    ),
     "nn.layer": ("Layer",),
-    "nn.layers": ("Conv2d", "Dropout", "Flatten", "Linear", "MaxPool2d", "ReLU", "Sigmoid", "Tanh"),
-    "nn.losses": ("cross_entropy",),
-    "nn.parameters": ("Parameter", "ParameterVector"),
-    "nn.sequential": ("Sequential",),
-    "optim.optimizers": ("SGD", "Adam"),
-    "train.callbacks": ("BestWeights", "Checkpoints", "Progress"),
+    "nn.layers": (
+        "Conv2d",
+        "Flatten",
+        "LeakyReLU",
+        "Linear",
+        "LogSoftmax",
+        "ReLU",
+        "Sigmoid",
+        "Softmax",
+        "Tanh",
+    ),
+    "nn.losses": (
+        "cross_entropy",
+        "hinge",
+        "mse",
+    ),
+    "nn.parameters": (
+        "Parameter",
+        "ParameterVector",
+    ),
+    "nn.pools": (
+        "AvgPool2d",
+        "GlobalAvgPool2d",
+        "MaxPool2d",
+    ),
+    "nn.regularization": (
+        "BatchNorm2d",
+        "Dropout",
+        "Dropout2d",
+    ),
+    "nn.sequential": (
+        "Residual",
+        "Sequential",
+    ),
+    "optim.adaptive": (
+        "Adadelta",
+        "Adagrad",
+        "Adam",
+        "AdamW",
+        "RMSprop",
+    ),
+    "optim.optimizers": ("SGD",),
+    "train.callbacks": (
+        "BestWeights",
+        "Checkpoints",
+        "Progress",
+    ),
     "train.checkpoint": ("CheckpointStore",),
     "train.metrics": ("Metrics",),
-    "train.trainer": ("Callback", "Trainer", "evaluate"),
+    "train.policies": (
+        "EarlyStopping",
+        "ReduceOnPlateau",
+        "TimeBudget",
+        "WeightAverage",
+    ),
+    "train.trainer": (
+        "Callback",
+        "Trainer",
+        "evaluate",
+    ),
     "zoo.models": ("lenet5",),
 }
 

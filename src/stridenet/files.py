@@ -2,7 +2,7 @@
 
 A write goes to a temporary file beside the target, is flushed, read back and then renamed: at every instant the
 target is the old file or the new one. Every call that changes the file system is one of the small functions
-`_create` to `remove`.
+`_make` to `remove`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
 # Atomic writes
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir()
 
 
 def _create(path: Path) -> int:
@@ -66,6 +70,16 @@ def _sync_folder(folder: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file."""
     path.unlink()
+
+
+def new_folder(folder: FilePath) -> None:
+    """Make a folder that stays: a power loss does not take it away with all that was written into it since.
+
+    Raises:
+        OSError: it exists, or cannot be made.
+    """
+    _make(Path(folder))
+    _sync_folder(Path(folder).parent)
 
 
 def write_atomic(path: FilePath, data: bytes) -> None:

@@ -20,6 +20,7 @@ from stridenet.errors import (
     ShapeError,
     UnsupportedModelError,
     WeightsFormatError,
+    WeightsMismatchError,
     printable,
     shown,
 )
@@ -27,7 +28,7 @@ from stridenet.files import load_tensors, save_tensors
 from stridenet.layout import Array
 from stridenet.nn.functional import log_softmax
 from stridenet.nn.layer import Layer
-from stridenet.nn.sequential import build
+from stridenet.nn.rebuild import build
 from stridenet.shapes import Shape, by, integer
 
 FORMAT = "stridenet model"
@@ -169,8 +170,8 @@ def load(path: str | os.PathLike[str]) -> Model:
 
     Raises:
         FileNotFoundError: there is none.
-        ModelFileError, DataError: the file is damaged, or holds something else; nothing in it can run code.
-        ConfigError: the file describes a network or a preprocessing that cannot be.
+        ModelFileError, DataError: the file is damaged, holds something else, or describes a network or a preprocessing
+            that cannot be; nothing in it can run code.
     """
     file = Path(path)
     if file.is_dir():
@@ -187,10 +188,15 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise UnsupportedModelError(
             f"{who}: expected version {VERSION}, got {shown(meta.get('version'))}; update stridenet"
         )
-    fields = _checked_fields(meta, who)
-    network = build(meta.get("network"), limit=sum(tensor.size for tensor in tensors.values()))
-    network.load_state_dict(tensors)
-    return Model(network, **fields)
+    try:
+        fields = _checked_fields(meta, who)
+        network = build(meta.get("network"), limit=sum(tensor.size for tensor in tensors.values()))
+        network.load_state_dict(tensors)
+        return Model(network, **fields)
+    except WeightsMismatchError as error:
+        raise WeightsMismatchError(f"{who}: {error}") from None
+    except (ConfigError, UnsupportedModelError) as error:
+        raise UnsupportedModelError(f"{who}: {error}") from None
 
 
 def _checked_fields(meta: Mapping[str, Any], who: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ MAX_TENSORS = 10_000
 MAX_DIMENSIONS = 8
 MAX_NAME = 256  # characters
 MAX_TENSOR = 2**40  # bytes, counting an axis of length 0 as one of 1
+_MAX_COMMAS = MAX_METADATA + 12 * MAX_TENSORS  # one more value in a list needs one more; metadata may be full of them
 
 _DTYPES = {
     code: np.dtype(kind)
@@ -132,6 +133,8 @@ def _read_header(data: bytes, who: str) -> tuple[dict[str, _Entry], dict[str, st
     header = data[8 : 8 + length]
     if not header.startswith(b"{"):
         _fail(who, 'a safetensors header that begins with "{"', repr(header[:8]))
+    if header.count(b",") > _MAX_COMMAS:  # as objects of Python they would take 30 times the memory of the file
+        _fail(who, f"a safetensors header of at most {MAX_TENSORS} tensors", "more entries")
     fields: dict[str, Any] = from_json(header, who, WeightsFormatError, limit=MAX_HEADER)
     metadata = _check_metadata(fields.pop("__metadata__", {}), who)
     if len(fields) > MAX_TENSORS:

@@ -12,8 +12,17 @@ from pathlib import Path
 import pytest
 
 from helpers import MAIN_WITHOUT_PICTURES
-from stridenet.errors import CheckpointError
+from stridenet.data.catalogue import open_data
+from stridenet.experiment import Run, prepare
+from stridenet.strictjson import to_json
 from stridenet.train.checkpoint import CheckpointStore
+from stridenet.zoo import recipes
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stridenet.experiment.Run._pictures", lambda *arguments: None)
+
 
 TIME = re.compile(r'"seconds":[0-9.]+')
 
@@ -27,68 +36,89 @@ def recipe(recipe_file: Path) -> Path:
 
 
 def train(cwd: Path, *arguments: object) -> subprocess.Popen[bytes]:
+    """A child that trains; it has printed its header and takes its first steps."""
     command = [sys.executable, "-c", MAIN_WITHOUT_PICTURES, "train", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for _ in range(4):
+        process.stdout.readline()
+    return process
 
 
-def left_by(folder: Path) -> tuple[bytes, str, dict[str, bytes]]:
-    """Model, history without its times, tensors of the last checkpoint; and no torn file beside them."""
-    assert list(folder.rglob("*.tmp")) == []
-    _, tensors, _ = CheckpointStore(folder / "checkpoints").latest()
-    history = TIME.sub("", (folder / "history.jsonl").read_text())
-    return (folder / "model.safetensors").read_bytes(), history, {k: v.tobytes() for k, v in tensors.items()}
-
-
-def last_step(folder: Path) -> int:
-    """The step of the last checkpoint, which verifies without a warning; -1 before the first one."""
+def end(process: subprocess.Popen[bytes], seconds: float = 60) -> int:
+    """The exit code of the process, which is killed after so many seconds."""
     try:
-        return CheckpointStore(folder / "checkpoints").latest()[0]
-    except CheckpointError:
-        return -1
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate(timeout=60)
+    return process.returncode
 
 
-def kill_and_resume(tmp_path: Path, recipe: Path, kills: int) -> None:
+Left = tuple[dict[str, bytes], str]
+
+
+def checkpoint(folder: Path, step: int | None = None) -> tuple[int, Left]:
+    """Step, tensors and history without its times of the last checkpoint, or of that of `step`; no warning."""
+    store = CheckpointStore(folder / "checkpoints")
+    step, tensors, meta = store.latest() if step is None else (step, *store._load(step))
+    history = TIME.sub("", to_json(meta["trainer"]["history"]))
+    return step, ({name: value.tobytes() for name, value in tensors.items()}, history)
+
+
+def left_by(folder: Path) -> tuple[bytes, str]:
+    """Model and history without its times; and no torn file beside them."""
+    assert list(folder.rglob("*.tmp")) == []
+    return (folder / "model.safetensors").read_bytes(), TIME.sub("", (folder / "history.jsonl").read_text())
+
+
+def uninterrupted(recipe: Path, folder: Path, small_data: Path) -> tuple[float, dict[int, Left]]:
+    """How long a run lasts, and all its checkpoints."""
+    folder.mkdir()
+    run = Run(prepare(recipes.load(str(recipe)), open_data(str(small_data))), folder, echo=lambda line: None, bar=False)
+    run.store.keep = 100
     begin = time.perf_counter()
-    assert train(tmp_path, recipe, "--out", "whole").wait(60) == 0
+    run.train()
     lasts = time.perf_counter() - begin
-    wanted = left_by(tmp_path / "whole")
+    return lasts, dict(checkpoint(folder, step) for step in run.store.steps())
+
+
+def kill_and_resume(tmp_path: Path, recipe: Path, small_data: Path, kills: int) -> None:
+    """Runs are killed and resumed again and again until so many kills are done.
+
+    After each kill the last checkpoint is, bit by bit, that of the uninterrupted run; so is the end of each run.
+    """
+    lasts, wanted = uninterrupted(recipe, tmp_path / "whole", small_data)
     rng, done, runs, steps = random.Random(0), 0, 0, []
     while done < kills:
+        folder, reached, code = tmp_path / f"run-{runs}", -1, -9
+        process = train(tmp_path, recipe, "--out", folder)
+        while code != 0:
+            code = end(process, rng.uniform(0, 0.7 * lasts) if done < kills else 60)
+            assert code in (0, -9)
+            if CheckpointStore(folder / "checkpoints").steps():  # none yet: killed within the first moment
+                step, state = checkpoint(folder)
+                assert state == wanted[step]
+                assert step >= reached  # nothing that was saved is lost
+                reached = step
+            if code == -9:
+                done += 1
+                steps.append(reached)
+                process = train(tmp_path, "--resume", folder)
+        assert reached == max(wanted)
+        assert left_by(folder) == left_by(tmp_path / "whole")
         runs += 1
-        folder, reached = tmp_path / f"run-{runs}", -1
-        while True:
-            resume = reached >= 0
-            process = train(tmp_path, "--resume", folder) if resume else train(tmp_path, recipe, "--out", folder)
-            if done < kills:
-                try:
-                    code = process.wait(rng.uniform(0, 0.7 * lasts))
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    code = process.wait(60)
-                    done += 1
-            else:
-                code = process.wait(60)
-            step = last_step(folder)
-            assert step >= reached  # nothing that was saved is lost
-            reached = step
-            steps.append(step)
-            if code == 0:
-                break
-            assert code == -9
-            if reached < 0:  # killed before the first checkpoint: there is nothing to resume
-                folder = tmp_path / f"{folder.name}-again"
-        assert left_by(folder) == wanted
-    assert len(set(steps)) > 6  # the kills came at many different steps
-    figure = f"{done} kills, {runs} runs equal to the uninterrupted one, stopped at steps {sorted(set(steps))}"
+    assert len(set(steps)) > min(kills, 20) // 3  # the kills came at many different steps
+    figure = f"{done} kills and resumes, {runs} runs as the uninterrupted one, stopped at {sorted(set(steps))}"
     print(figure)  # noqa: T201  (shown with -s)
 
 
 @pytest.mark.promise("K1")
-def test_killed_runs_go_on_to_the_same_bits(recipe: Path, tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, recipe, 25)
+def test_killed_runs_go_on_to_the_same_bits(recipe: Path, small_data: Path, tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, recipe, small_data, 5)
 
 
 @pytest.mark.slow
 @pytest.mark.promise("K1")
-def test_two_hundred_killed_runs(recipe: Path, tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, recipe, 200)
+def test_two_hundred_killed_runs(recipe: Path, small_data: Path, tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, recipe, small_data, 200)
