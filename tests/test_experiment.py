@@ -228,6 +228,19 @@ def test_early_stopping_ends_a_run_and_the_folder_says_so(
     assert rates == pytest.approx([one_cycle(3), one_cycle(7), one_cycle(11) * 0.1])  # reduced after the second epoch
 
 
+def test_a_callback_that_has_enough_after_the_last_epoch_has_ended_nothing(
+    rich_file: Path, small_data: Path, tmp_path: Path, no_pictures: None
+) -> None:
+    lines: list[str] = []
+    recipe = recipes.load(str(rich_file))
+    recipe["train"]["epochs"] = 3
+    setup = prepare(recipe, open_data(str(small_data)))
+    run_of(setup, tmp_path / "run", lines).train()
+    assert setup.trainer.finished
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["ended_by"] == "epochs"
+    assert not any(line.startswith("ended") for line in lines)
+
+
 def test_a_stopped_run_with_everything_goes_on_to_the_same_files(
     rich_file: Path, small_data: Path, tmp_path: Path, no_pictures: None
 ) -> None:

@@ -59,7 +59,7 @@ def test_an_equal_network_takes_everything(source: str) -> None:
 def test_a_layer_for_other_classes_keeps_its_start_values(source: str) -> None:
     taken, notes = taken_from(source, network(2, classes=4))
     assert {name.split(".")[0] for name in taken} == {"0", "1", "4"}
-    assert notes == [f"init     layers 0, 1, 4 from {source}", "fresh    layers 5: their shapes are others there"]
+    assert notes == [f"init     layers 0, 1, 4 from {source}", "fresh    layers 5: not there with these shapes"]
 
 
 def test_a_layer_is_taken_whole_or_not(source: str) -> None:

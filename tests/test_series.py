@@ -63,7 +63,9 @@ def test_the_record_has_what_is_finished(tmp_path: Path) -> None:
     assert [(run["seed"], run["accuracy"]) for run in record["runs"]] == [(0, 0.8), (5, 0.9)]
     assert record["runs"][0].keys() == {"seed", "accuracy", "correct", "n", "interval", "loss"}
     assert record["mean"] == mean([0.8, 0.9])
-    assert record["interval"] == t_interval([0.8, 0.9])
+    low, high = t_interval([0.8, 0.9]) or (0, 0)
+    assert record["interval"] == (low, 1.0)
+    assert high > 1  # no accuracy lies there
 
 
 def test_it_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -91,3 +93,23 @@ def test_files_that_are_no_series(tmp_path: Path) -> None:
         (tmp_path / "seeds.json").write_text(text)
         with pytest.raises(ConfigError, match=r"seeds\.json: expected|recipe"):
             open_series(tmp_path)
+
+
+def test_an_interval_ends_at_every_image_and_none(tmp_path: Path) -> None:
+    runs = series(tmp_path)
+    for seed, accuracy in zip(runs.seeds, (1.0, 0.9, 1.0), strict=True):
+        test = {"accuracy": accuracy, "correct": 1, "n": 1, "interval": [0, 1], "loss": 0.1}
+        runs.run_folder(seed).mkdir()
+        (runs.run_folder(seed) / "results.json").write_text(json.dumps({"test": test}))
+    low, high = runs.record()["interval"]
+    assert 0.8 < low < 0.9
+    assert high == 1
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"test": 3}', '{"test": {"accuracy": 1}}'])
+def test_results_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
+    runs = series(tmp_path)
+    runs.run_folder(0).mkdir()
+    (runs.run_folder(0) / "results.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"results\.json: expected the results of a run, got something else"):
+        runs.record()

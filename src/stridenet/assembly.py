@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from stridenet.data.dataset import Dataset, Splits
 from stridenet.data.images import Framing
 from stridenet.data.loader import Loader
 from stridenet.data.transforms import Pipeline, fit_pipeline
-from stridenet.errors import ConfigError, printable, shown
+from stridenet.errors import ConfigError, DataError, printable, shown
 from stridenet.finetune import fine_tune
 from stridenet.model import Model
 from stridenet.nn.cost import cost, total
@@ -24,7 +25,7 @@ from stridenet.nn.sequential import Sequential
 from stridenet.optim import schedules
 from stridenet.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, RMSprop
 from stridenet.optim.optimizers import SGD, Optimizer
-from stridenet.shapes import by, choice, grouped
+from stridenet.shapes import by, choice, grouped, positive
 from stridenet.tables import construct
 from stridenet.train.callbacks import BestWeights
 from stridenet.train.memory import estimate, require_memory
@@ -97,8 +98,8 @@ class Setup:
 
     def ended_by(self) -> str:
         """What ended the training: "epochs", "early_stopping" or "time_budget"."""
-        if not self.trainer.finished:
-            return "epochs"
+        if self.trainer.optimizer.t == self.recipe["train"]["epochs"] * len(self.train):
+            return "epochs"  # all of them, even if a callback said "enough" after the last one
         stopping = (callback for callback in self.trainer.callbacks if isinstance(callback, EarlyStopping))
         return "early_stopping" if any(c.over(self.trainer.history) for c in stopping) else "time_budget"
 
@@ -137,12 +138,11 @@ def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = 
     """
     data, training = recipe["data"], recipe["train"]
     seed, batch_size = training["seed"], training["batch_size"]
-    try:
+    with _speaking_of("data.validation"):
         rest, held_out = splits.train.split(data["validation"], seed=seed)
-    except ConfigError as error:
-        raise ConfigError(f"recipe.data.validation: {error}") from None
     if "class_weights" in training:
-        rest = _weighed(rest, training["class_weights"])
+        with _speaking_of("train.class_weights"):
+            rest = rest.weigh(training["class_weights"])
     pipeline = fit_pipeline(data["transform"], rest)
     augment = build_augmentations(data["augment"], rest.image_shape) if data["augment"] else None
     network = _network(recipe, pipeline, rest)
@@ -166,11 +166,13 @@ def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = 
     return Setup(recipe, splits, network, pipeline, train, validation, trainer, best, framing, notes, threads)
 
 
-def _weighed(dataset: Dataset, class_weights: Any) -> Dataset:
+@contextmanager
+def _speaking_of(key: str) -> Generator[None]:
+    """Let an error from below name the key of the recipe that it is about."""
     try:
-        return dataset.weigh(class_weights)
-    except ConfigError as error:
-        raise ConfigError(f"recipe.train.class_weights: {error}") from None
+        yield
+    except (ConfigError, DataError) as error:
+        raise ConfigError(f"recipe.{key}: {error}") from None
 
 
 def _network(recipe: Recipe, pipeline: Pipeline, dataset: Dataset) -> Sequential:
@@ -197,29 +199,18 @@ def _optimizer(recipe: Recipe, network: Sequential, *, steps_per_epoch: int) -> 
     if momentum is not None:
         if not arguments.keys().isdisjoint({"momentum", "betas"}):
             raise ConfigError("recipe.schedule.momentum: expected no momentum or betas in recipe.optimizer, got both")
+        if entry["unit"] != "step" or "warm_up" in entry:
+            raise ConfigError('recipe.schedule.momentum: expected unit = "step" and no warm_up beside it, got others')
         if len(momentum) != 2:
             raise ConfigError(f"recipe.schedule.momentum: expected [high, low], got {shown(momentum)}")
         known = inspect.signature(OPTIMIZERS[choice("recipe.optimizer.name", name, OPTIMIZERS)]).parameters
         if "momentum" not in known and "betas" not in known:
             raise ConfigError(f"recipe.schedule.momentum: expected an optimizer that has momentum, got {name}")
-        total = epochs * steps_per_epoch
-        cycle = schedules.one_cycle_momentum(*momentum, total=total, warmup=entry.get("warmup", 0.3))
+        steps, share = epochs * steps_per_epoch, entry.get("warmup", 0.3)
+        with _speaking_of("schedule.momentum"):
+            cycle = schedules.one_cycle_momentum(*momentum, total=steps, warmup=share)
         given |= {"momentum": cycle} if "momentum" in known else {"betas": (cycle, 0.999)}
     return construct("recipe.optimizer", OPTIMIZERS, name, arguments, params=network.pack(), **given)
-
-
-def _policies(training: Mapping[str, Any]) -> list[Callback]:
-    """The callbacks that the section names, those that change the weights first."""
-    return [construct(f"recipe.train.{name}", POLICIES, name, training[name]) for name in POLICIES if name in training]
-
-
-def _listed(section: Mapping[str, Any]) -> str:
-    """A section in a line."""
-    return ", ".join(str(value) if key == "name" else f"{key} {_shown(value)}" for key, value in section.items())
-
-
-def _shown(value: Any) -> str:
-    return f"({_listed(cast('dict[str, Any]', value))})" if isinstance(value, dict) else str(value)
 
 
 def _schedule(lr: float, entry: Mapping[str, Any], epochs: int, steps_per_epoch: int) -> schedules.Schedule:
@@ -230,8 +221,22 @@ def _schedule(lr: float, entry: Mapping[str, Any], epochs: int, steps_per_epoch:
     length = epochs if unit == "epoch" else epochs * steps_per_epoch
     if climb >= length:
         raise ConfigError(f"recipe.schedule.warm_up: expected fewer than the {length} {unit}s of the run, got {climb}")
-    peak = schedules.positive("recipe.optimizer", "lr", lr)
+    peak = positive("recipe.optimizer", "lr", lr)
     schedule = construct("recipe.schedule", SCHEDULES, name, arguments, value=peak, peak=peak, total=length - climb)
     if unit == "epoch":
         schedule, climb = schedules.per_epoch(schedule, steps_per_epoch), climb * steps_per_epoch
     return schedules.warm_up(schedule, steps=climb) if climb else schedule
+
+
+def _policies(training: Mapping[str, Any]) -> list[Callback]:
+    """The callbacks that the section names, those that change the weights first."""
+    return [construct(f"recipe.train.{name}", POLICIES, name, training[name]) for name in POLICIES if name in training]
+
+
+def _listed(section: Mapping[str, Any]) -> str:
+    """A section in a line."""
+    words: list[str] = []
+    for key, value in section.items():
+        text = f"({_listed(cast('dict[str, Any]', value))})" if isinstance(value, dict) else str(value)
+        words.append(text if key == "name" else f"{key} {text}")
+    return ", ".join(words)

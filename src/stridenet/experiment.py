@@ -15,7 +15,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -86,28 +86,30 @@ class Run:
         self.fingerprints = {"train": setup.splits.train.fingerprint(), "test": setup.splits.test.fingerprint()}
         self.identity = {"recipe": setup.recipe, "data": self.fingerprints, "kernels": kernels.resolve()}
         trainer, epochs = setup.trainer, setup.recipe["train"]["epochs"]
+        self._progress = Progress(len(setup.train), epochs, echo, bar=bar)
         trainer.callbacks = [
             *trainer.callbacks,
             _Journal(setup, folder),
             Checkpoints(self.store, self.identity),
-            Progress(len(setup.train), epochs, echo, bar=bar),
+            self._progress,
         ]
         if deadline is not None:
             trainer.callbacks = [*trainer.callbacks, self._budget(deadline)]
 
     def _budget(self, deadline: float) -> TimeBudget:
         """Ends the training early enough for the test and the pictures."""
-        now, images = time.monotonic(), len(self.setup.validation.dataset) + len(self.setup.splits.test)
-        return TimeBudget(max(deadline - now, 0.001), started=now, images=images, reserve=1 + 4 * self._a_picture())
+        images = len(self.setup.validation.dataset) + len(self.setup.splits.test)
+        reserve = 1 + 4 * self._a_picture()  # a second for files
+        return TimeBudget(max(deadline - time.monotonic(), 0.001), images=images, reserve=reserve)
 
     def _a_picture(self) -> float:
         """Seconds for one picture: the first of a process loads what it needs, the second one shows the pace."""
-        classes, begin = self.setup.splits.test.classes, 0.0
+        classes, times = self.setup.splits.test.classes, [time.monotonic()]
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(2):
-                begin = time.monotonic()
                 plots.confusion(np.eye(len(classes), dtype=np.int64), classes, Path(folder) / "confusion.png")
-        return time.monotonic() - begin
+                times.append(time.monotonic())
+        return times[2] - times[1]
 
     def train(self, *, resume: bool = False) -> Metrics | None:
         """Train to the end and test once; None if the run was stopped before that.
@@ -127,7 +129,8 @@ class Run:
                 write_atomic(self.folder / "recipe.json", (to_json(self.setup.recipe) + "\n").encode())
             self._header()
             epochs = self.setup.recipe["train"]["epochs"]
-            self.setup.trainer.fit(self.setup.train, self.setup.validation, epochs=epochs)
+            with closing(self._progress):
+                self.setup.trainer.fit(self.setup.train, self.setup.validation, epochs=epochs)
             done = self.setup.trainer.epoch >= epochs or self.setup.trainer.finished
             return self._finish() if done else None
 
@@ -167,9 +170,10 @@ class Run:
     def _finish(self) -> Metrics:
         """The test, touched once, with the weights of the best epoch; results and pictures."""
         setup, splits = self.setup, self.setup.splits
-        model = setup.model()
+        model, ended_by = setup.model(), setup.ended_by()
         model.save(self.folder / FILE)
-        parts = list(scores_of(model.network, setup.loader(splits.test)))
+        with blas_threads():
+            parts = list(scores_of(model.network, setup.loader(splits.test)))
         scores, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
         metrics = measure(scores, targets, setup.trainer.loss(scores, targets)[0])
         results = {
@@ -177,7 +181,7 @@ class Run:
             "seed": setup.recipe["train"]["seed"],
             "best_epoch": setup.best.epoch,
             "epochs": setup.trainer.epoch,
-            "ended_by": setup.ended_by(),
+            "ended_by": ended_by,
             "test": metrics.as_dict(),
             "published": setup.recipe["published"],
             "seconds": round(sum(row["seconds"] for row in setup.trainer.history), 1),
@@ -186,9 +190,9 @@ class Run:
         }
         self._pictures(model, scores, metrics)
         write_atomic(self.folder / "results.json", (to_json(results) + "\n").encode())
-        if setup.ended_by() != "epochs":
+        if ended_by != "epochs":
             epochs = setup.recipe["train"]["epochs"]
-            self.echo(f"ended    by {setup.ended_by().replace('_', ' ')} in epoch {setup.trainer.epoch}/{epochs}")
+            self.echo(f"ended    by {ended_by.replace('_', ' ')} in epoch {setup.trainer.epoch}/{epochs}")
         self.echo(f"test     {metrics}, with the weights of epoch {setup.best.epoch + 1}")
         self.echo(f"results  {printable(self.folder)}: {FILE}, history.jsonl, results.json and four pictures")
         return metrics

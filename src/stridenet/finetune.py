@@ -22,32 +22,32 @@ def fine_tune(network: Sequential, training: Mapping[str, Any], *, resume: bool 
         ConfigError: the model has no layer for this network, or `freeze` does not fit.
         OSError, ModelFileError: the model cannot be read.
     """
-    count, notes = training.get("freeze", 0), list[str]()
-    taken: list[str] | None = None
-    if "init" in training and not resume:
-        taken, notes = take_weights(network, training["init"])
+    count, total, notes = training.get("freeze", 0), len(network.layers), list[str]()
     if count and "init" not in training:
         raise ConfigError("recipe.train.freeze: expected train.init beside it, got none; the layers would stay random")
-    total = len(network.layers)
     if count > total:
         raise ConfigError(f"recipe.train.freeze: expected at most the network's {total} layers, got {count}")
+    if "init" in training and not resume:
+        taken, notes = take_weights(network, training["init"])
+        random = [name for name in _layers(network) if name not in taken and int(name.split(".")[0]) < count]
+        if random:
+            raise ConfigError(f"recipe.train.freeze: expected layers that init gives, got {', '.join(random)} too")
     for layer in network.layers[:count]:
         layer.freeze()
     if not any(parameter.trainable for _, parameter in network.named_parameters()):
         raise ConfigError(f"recipe.train.freeze: expected a layer that is left to train, got all in the first {count}")
-    if taken is not None:
-        random = [name for name in _layers(network) if int(name.split(".")[0]) < count and name not in taken]
-        if random:
-            raise ConfigError(f"recipe.train.freeze: expected layers that init gives, got {', '.join(random)} too")
     if count:
         notes.append(f"frozen   the first {count} of {total} layers")
     return notes
 
 
 def take_weights(network: Sequential, source: str) -> tuple[list[str], list[str]]:
-    """Give `network` what fits of the model `source`, a file or a run folder: the layers that got it, and two lines.
+    """Give `network` what fits of the model `source`, a file or a run folder.
 
     A layer gets the weights of the layer of the same name, if all of them have its shapes; else it keeps its own.
+
+    Returns:
+        The names of the layers that got weights, and what was done, in one line or two.
 
     Raises:
         ConfigError: no layer does.
@@ -65,7 +65,7 @@ def take_weights(network: Sequential, source: str) -> tuple[list[str], list[str]
     fresh = [layer for layer in layers if layer not in taken]
     notes = [f"init     layers {', '.join(taken)} from {printable(source)}"]
     if fresh:
-        notes.append(f"fresh    layers {', '.join(fresh)}: their shapes are others there")
+        notes.append(f"fresh    layers {', '.join(fresh)}: not there with these shapes")
     return taken, notes
 
 

@@ -7,6 +7,7 @@ seed-0/ ...       the run folders
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -22,6 +23,7 @@ from stridenet.zoo.recipes import Recipe
 
 FILE = "seeds.json"
 _MOST = 1000  # seeds
+_SEEDS = re.compile(r"([0-9]{1,15})(?:-([0-9]{1,15}))?")  # one, or from one to another
 _KEPT = ("accuracy", "correct", "n", "interval", "loss")  # of what a run says about its test
 
 
@@ -35,10 +37,10 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
     >>> f"{low:.4f} {high:.4f}"
     '0.9552 1.0048'
     """
-    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-
     if len(values) < 2:
         return None
+    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
     half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
     return mean(values) - half, mean(values) + half
 
@@ -70,14 +72,18 @@ class Series(NamedTuple):
         for seed in filter(self.finished, self.seeds):
             path = self.run_folder(seed) / "results.json"
             results = from_json(read_regular(path, limit=MAX_BYTES), printable(path))
-            runs.append({"seed": seed} | {key: results["test"][key] for key in _KEPT})
+            try:
+                runs.append({"seed": seed} | {key: results["test"][key] for key in _KEPT})
+            except (KeyError, TypeError):
+                raise ConfigError(f"{printable(path)}: expected the results of a run, got something else") from None
         accuracies = [run["accuracy"] for run in runs]
+        interval = t_interval(accuracies)
         return {
             "recipe": self.recipe,
             "seeds": self.seeds,
             "runs": runs,
             "mean": mean(accuracies) if accuracies else None,
-            "interval": t_interval(accuracies),
+            "interval": interval and (max(interval[0], 0.0), min(interval[1], 1.0)),  # no accuracy lies outside
         }
 
     def write(self) -> dict[str, Any]:
@@ -119,16 +125,13 @@ def parse_seeds(text: str) -> list[int]:
     """
     seeds: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not (_is_number(first) and (_is_number(last) if dash else not last)) or (dash and int(last) < int(first)):
+        match = _SEEDS.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if last < first:
             raise ConfigError(f"--seeds: expected seeds such as 0-4 or 0,1,7, got {shown(text)}")
-        if int(last or first) - int(first) >= _MOST:
+        if last - first >= _MOST:
             raise ConfigError(f"--seeds: expected at most {_MOST} seeds, got {shown(text)}")
-        seeds += range(int(first), int(last or first) + 1)
+        seeds += range(first, last + 1)
     if len(set(seeds)) < len(seeds) or len(seeds) > _MOST:
         raise ConfigError(f"--seeds: expected at most {_MOST} seeds, each once, got {shown(text)}")
     return seeds
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 15

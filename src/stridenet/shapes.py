@@ -72,6 +72,27 @@ def number(who: str, name: str, value: Any, *, low: float, high: float, open_hig
     return result
 
 
+def positive(who: str, name: str, value: Any) -> float:
+    """`value` as a float above 0.
+
+    Raises:
+        ConfigError: it is not a real number, not finite, or not above 0.
+    """
+    result = number(who, name, value, low=0.0, high=math.inf)
+    if result == 0.0:
+        raise ConfigError(f"{who}: expected {name} > 0, got {shown(value)}")
+    return result
+
+
+def fraction(who: str, name: str, value: Any) -> float:
+    """`value` as a float in [0, 1).
+
+    Raises:
+        ConfigError: it is not a real number, or not in [0, 1).
+    """
+    return number(who, name, value, low=0.0, high=1.0, open_high=True)
+
+
 def flag(who: str, name: str, value: Any) -> bool:
     """`value`, if it is True or False.
 

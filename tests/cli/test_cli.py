@@ -450,3 +450,12 @@ def test_the_runner_of_click_works_too() -> None:
     """Standalone, as other programs may embed the group."""
     done = CliRunner().invoke(cli.cli, ["recipes"])
     assert (done.exit_code, done.output.count("\n")) == (0, 2)
+
+
+@pytest.mark.promise("K3")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_behind_the_end_changes_nothing(name: str, child: Any) -> None:
+    """It comes while Python shuts down."""
+    code = f"import atexit, os, signal; atexit.register(lambda: os.kill(os.getpid(), signal.{name}))\n{MAIN}"
+    done = child(code, "recipes")
+    assert (done.returncode, done.stderr) == (0, "")

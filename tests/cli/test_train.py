@@ -240,6 +240,18 @@ def test_interrupted_seeds_go_on(
     assert Path("stopped/seeds.json").read_text() == Path("whole/seeds.json").read_text()
 
 
+def test_a_signal_after_the_last_step_of_a_run_ends_the_seeds_behind_it(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_epoch", terminated_in_the_run_of_seed_1)
+        assert cli.run(["train", "small.toml", "--epochs", "1", "--seeds", "0-2", "--out", "stopped"]) == 143
+    expected = "stopped between two runs; continue with: stridenet train --resume stopped\n"
+    assert capfd.readouterr().err == expected
+    assert Path("stopped/seed-1/results.json").exists()
+    assert not Path("stopped/seed-2").exists()
+
+
 def test_a_time_budget_is_shared_by_the_seeds(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch, no_pictures: None
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -202,3 +203,13 @@ def test_connected_networks_learn_as_one() -> None:
     for _, _, gradient, own in results:
         assert normwise(gradient, params.grad) < 1e-12
         assert normwise(own, running) < 1e-12
+
+
+def test_a_copy_of_a_connected_network_works_alone() -> None:
+    """It is made to be saved, or tried; the way to the other workers is no part of it and may be no thing to copy."""
+    net = network()
+    net.connect(Together(0, [], threading.Barrier(2)))
+    twin = deepcopy(net)
+    alone = network()
+    x = rng(9).standard_normal((8, 1, 7, 6))
+    assert np.array_equal(twin.forward(x), alone.forward(x))  # waits for nobody

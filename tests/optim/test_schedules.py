@@ -13,15 +13,14 @@ from stridenet.optim.schedules import (
     constant,
     cosine,
     exponential,
-    fraction,
     one_cycle,
     one_cycle_momentum,
     per_epoch,
     polynomial,
-    positive,
     step_decay,
     warm_up,
 )
+from stridenet.shapes import fraction, positive
 
 
 def test_constant() -> None:

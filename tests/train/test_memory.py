@@ -12,6 +12,7 @@ import pytest
 from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
 from stridenet.errors import MemoryBudgetError
+from stridenet.layout import Array
 from stridenet.nn.losses import cross_entropy
 from stridenet.optim.optimizers import SGD
 from stridenet.train import memory
@@ -123,6 +124,25 @@ def test_a_tracing_that_is_on_stays_on() -> None:
         assert tracemalloc.is_tracing()
     finally:
         tracemalloc.stop()
+
+
+def test_no_tracing_stays_on_after_an_error() -> None:
+    def loss(scores: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
+        if len(scores) > 2:
+            raise MemoryError
+        return cross_entropy(scores, targets, weights)
+
+    with pytest.raises(MemoryError):
+        memory.step_bytes(small_trainer()[0].network, lambda n: np.zeros((n, 1, 28, 28), np.float32), loss)
+    assert not tracemalloc.is_tracing()
+
+
+def test_the_first_images_may_have_no_weight() -> None:
+    trainer, loader = small_trainer()
+    unweighted = memory.estimate(trainer, loader, loader)
+    data = loader.dataset
+    weighted = Loader(Dataset(data.images, data.targets, data.classes, np.arange(8) // 7), 8)
+    assert memory.estimate(trainer, weighted, loader) == pytest.approx(unweighted, rel=0.1)
 
 
 def test_a_step_grows_with_the_batch() -> None:

@@ -272,8 +272,15 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
     "unit": ({"schedule.unit": "batch"}, r"recipe\.schedule\.unit: expected one of epoch, step, got 'batch'"),
     "no step": ({"schedule.name": "step"}, "expected one of every and milestones"),
     "cycle": ({"schedule.momentum": [0.9, 0.8, 0.7]}, r"recipe\.schedule\.momentum: expected \[high, low\], got"),
-    "cycle of texts": ({"schedule.momentum": ["a", "b"]}, "one_cycle_momentum: expected high"),
+    "cycle of texts": (
+        {"schedule.momentum": ["a", "b"]},
+        r"recipe\.schedule\.momentum: one_cycle_momentum: expected high",
+    ),
     "no cycle": ({"schedule.momentum": []}, r"recipe\.schedule\.momentum: expected \[high, low\], got \[\]"),
+    "cycle by epochs": (
+        {"schedule.momentum": [0.9, 0.8], "schedule.unit": "epoch"},
+        r'recipe\.schedule\.momentum: expected unit = "step" and no warm_up beside it',
+    ),
     "loss": (
         {"train.loss": "msw"},
         r"recipe\.train\.loss: expected one of cross_entropy, hinge, mse, got 'msw'; did you",
@@ -290,6 +297,10 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
     "augment as text": ({"data.augment": ["random_shift"]}, r"augment\[0\]: expected an entry with a name"),
     "negative clip": ({"train.clip_norm": -1}, r"Trainer: expected clip_norm"),
     "class weight": ({"train.class_weights": [1, 2]}, r"recipe\.train\.class_weights: Dataset\.weigh: expected "),
+    "no weights": (
+        {"train.class_weights": [0] * 10},
+        r"recipe\.train\.class_weights: Dataset: expected weights >= 0 that are not all zero",
+    ),
     "unknown weights": ({"train.class_weights": "equal"}, r"recipe\.train\.class_weights: Dataset\.weigh: expected "),
     "patience": (
         {"train.early_stopping": {"patience": -1}},

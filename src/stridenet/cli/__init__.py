@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -47,6 +48,8 @@ def main() -> None:
     if out:
         out.reconfigure(errors="backslashreplace")  # class names may hold what a terminal cannot show
     code = run(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # all is done and said: the exit code is that of the work
     try:
         if out:
             out.flush()

@@ -67,6 +67,5 @@ def _answer(model: Model, path: Path) -> dict[str, Any]:
 def _line(answer: dict[str, Any]) -> str:
     if "nothing" in answer:
         return answer["nothing"]
-    first, then = answer, answer.get("then")
-    line = f"{printable(first['class'])}  {first['probability']:.1%}"
+    line, then = f"{printable(answer['class'])}  {answer['probability']:.1%}", answer.get("then")
     return line + (f"   (then {printable(then['class'])}, {then['probability']:.1%})" if then else "")

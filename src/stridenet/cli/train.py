@@ -78,9 +78,12 @@ class _Session(NamedTuple):
         run = Run(setup, folder, echo=self.echo, bar=bar, deadline=share, verbose=self.verbose)
         with _stopping_on_signals(setup.trainer) as caught:
             metrics = run.train(resume=resume)
-        if metrics is None or (caught and runs > 1):
+        again = self.again(whole or folder)
+        if metrics is None:
             where = f"epoch {setup.trainer.epoch + 1}, step {setup.trainer.optimizer.t}"
-            raise Interrupted(f"stopped and saved in {where}; {self.again(whole or folder)}", caught[0])
+            raise Interrupted(f"stopped and saved in {where}; {again}", caught[0])
+        if caught and runs > 1:
+            raise Interrupted(f"stopped between two runs; {again}", caught[0])
 
     def again(self, folder: Path) -> str:
         """How to go on."""
@@ -192,7 +195,8 @@ def train(
                 session.run(session.prepare(*experiment.open_run(folder), resume=True), folder, resume=True)
         else:
             chosen = None if seeds is None else series.parse_seeds(seeds)
-            changes["seed"] = changes["seed"] if chosen is None else chosen[0]
+            if chosen is not None:
+                changes["seed"] = chosen[0]
             settings, splits = _settings_and_data(recipe, data, changes, echo)
             setup = session.prepare(settings, splits)
             folder = experiment.next_folder(settings["name"]) if out is None else experiment.make_folder(out)

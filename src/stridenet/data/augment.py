@@ -13,10 +13,10 @@ from typing import Any, cast
 import numpy as np
 
 from stridenet import layout
-from stridenet.data.steps import Spec, Step, build, entries_of, pixel_value
+from stridenet.data.steps import Step, build, entries_of, pixel_value
 from stridenet.errors import ConfigError, ShapeError, shown
 from stridenet.layout import Array
-from stridenet.shapes import IntOrPair, Margins, Padding, Shape, integer, number, padding_margins, pair
+from stridenet.shapes import IntOrPair, Margins, Padding, Shape, flag, fraction, integer, number, padding_margins, pair
 
 
 class Augmentation(Step):
@@ -109,12 +109,10 @@ class RandomFlip(Augmentation):
     name = "random_flip"
 
     def __init__(self, horizontal: bool = True, vertical: bool = False, p: float = 0.5) -> None:
-        for value in (horizontal, vertical):
-            if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise ConfigError(f"RandomFlip: expected horizontal, vertical to be true or false, got {shown(value)}")
+        self.horizontal = flag("RandomFlip", "horizontal", horizontal)
+        self.vertical = flag("RandomFlip", "vertical", vertical)
         if not horizontal and not vertical:
             raise ConfigError("RandomFlip: expected horizontal or vertical, got neither")
-        self.horizontal, self.vertical = horizontal, vertical
         self.p = number("RandomFlip", "p", p, low=0.0, high=1.0)
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
@@ -189,7 +187,7 @@ class Affine(Augmentation):
         fill: float = 0.0,
     ) -> None:
         self.rotation = number("Affine", "rotation", rotation, low=0.0, high=180.0)
-        self.translate = number("Affine", "translate", translate, low=0.0, high=1.0, open_high=True)
+        self.translate = fraction("Affine", "translate", translate)
         if not isinstance(scale, list | tuple) or len(scale) != 2:
             raise ConfigError(f"Affine: expected scale as two numbers (smallest, largest), got {shown(scale)}")
         smallest = number("Affine", "scale[0]", scale[0], low=0.1, high=10.0)
@@ -257,10 +255,6 @@ class Augmentations:
         for augmentation in self.augmentations:
             x = augmentation(x, rng)
         return x
-
-    def spec(self) -> list[Spec]:
-        """The entries of a recipe."""
-        return [augmentation.spec() for augmentation in self.augmentations]
 
     def __repr__(self) -> str:
         return f"Augmentations([{', '.join(map(repr, self.augmentations))}])"

@@ -33,8 +33,8 @@ class Loader:
     """Batches (x, targets, weights) of `dataset`; `len(loader)` is their number in an epoch.
 
     x is (N, C, H, W), batch innermost, float32 (float64 if the images are); weights are (N,), or None where the data
-    set has none. `augment(x, rng)` sees
-    images in 0..1, then `transform(x)` is applied. The last batch is smaller, or left out with `drop_last`.
+    set has none. `augment(x, rng)` sees images in 0..1, then `transform(x)` is applied. The last batch is smaller, or
+    left out with `drop_last`.
 
     Raises:
         DataError: the data set holds no image.

@@ -11,7 +11,7 @@ from stridenet.communicator import SOLO, Communicator
 from stridenet.errors import ConfigError, ShapeError
 from stridenet.layout import Array
 from stridenet.nn.arrays import check
-from stridenet.shapes import number
+from stridenet.shapes import positive
 
 
 class BatchNormSaved(NamedTuple):
@@ -57,8 +57,7 @@ def batch_norm(
     check("batch_norm", "weight", weight, ("C",))
     check("batch_norm", "x", x, ("N", len(weight), "H", "W"), weight)
     check("batch_norm", "bias", bias, weight.shape, x)
-    if number("batch_norm", "eps", eps, low=0.0, high=np.inf) == 0:
-        raise ConfigError("batch_norm: expected eps > 0, got 0")
+    positive("batch_norm", "eps", eps)
     backend, count = kernels.get(), 0.0
     if statistics is None:
         count, mean, variance = _moments(x, backend, comm)
@@ -87,7 +86,7 @@ def batch_norm_backward(dy: Array, saved: BatchNormSaved) -> tuple[Array, Array,
     shift = slope = np.zeros_like(plain)
     if saved.pixels:
         sums = np.stack([plain, weighted])
-        saved.comm.mean(sums.reshape(-1))
+        saved.comm.mean(sums.reshape(-1))  # a view: `sums` becomes the mean
         shift, slope = sums[0] / saved.pixels, sums[1] / saved.pixels * inverse**2
     constants = (vector.astype(x.dtype) for vector in (saved.mean, _scale(saved), shift, slope))
     return backend.batch_norm_backward(dy, x, *constants), *gradients

@@ -42,8 +42,8 @@ from stridenet.shapes import (
     Shape,
     Window,
     flag,
+    fraction,
     integer,
-    number,
     padding_margins,
     pair,
     pool_arguments,
@@ -284,7 +284,8 @@ def dropout2d(x: Array, p: float, rng: np.random.Generator) -> tuple[Array, Arra
 
 
 def _mask(who: str, x: Array, shape: Sequence[int], p: float, rng: np.random.Generator) -> Array:
-    number(who, "p", p, low=0.0, high=1.0, open_high=True)
+    """Of shape (N, *shape): 0 where dropped, else 1 / (1 - p)."""
+    fraction(who, "p", p)
     kept = rng.random((*shape, len(x)), np.float32) >= p
     return layout.outer(kept) * x.dtype.type(1 / (1 - p))
 

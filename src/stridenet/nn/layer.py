@@ -41,7 +41,7 @@ class Layer(ABC):
 
     training = True
     frozen = False
-    whole_batch = False  # whether the output of one image depends on the others of its batch
+    whole_batch = False  # whether an image's output depends on the others of its batch, or on its place there
     saved: Any = None
 
     def __init__(self) -> None:  # noqa: B027
@@ -98,6 +98,11 @@ class Layer(ABC):
             )
         saved, self.saved = self.saved, None
         return saved
+
+    def forget(self) -> None:
+        """Free what was kept, here and inside, where no backward will take it."""
+        for layer in self.walk():
+            layer.saved = None
 
     def children(self) -> list[tuple[str, Layer]]:
         """The layers directly inside this one, by name."""

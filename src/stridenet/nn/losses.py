@@ -13,7 +13,7 @@ import numpy as np
 
 from stridenet.errors import LabelError, ShapeError
 from stridenet.layout import Array
-from stridenet.shapes import number
+from stridenet.shapes import fraction, number
 
 
 class Loss(Protocol):
@@ -45,7 +45,7 @@ def cross_entropy(
         ShapeError: shapes or types do not fit, N = 0, or the weights are no weights.
         LabelError: a target is no class index.
     """
-    e = number("cross_entropy", "label_smoothing", label_smoothing, low=0.0, high=1.0, open_high=True)
+    e = fraction("cross_entropy", "label_smoothing", label_smoothing)
     share = _shares("cross_entropy", scores, weights)
     rows = _check_classes("cross_entropy", scores, targets)
     shifted = scores - scores.max(axis=1, keepdims=True)
@@ -65,7 +65,7 @@ def hinge(scores: Array, targets: Array, weights: Array | None = None, *, margin
     E = sum_n w_n sum_(j != y_n) max(0, margin + s_nj - s_ny) / sum_n w_n. The slope at the kink is 0, as ReLU's.
 
     Args:
-        scores: scores (N, K), N >= 1.
+        scores: (N, K), N >= 1.
         targets: class indices y (N,), integers in 0..K-1.
         weights: sample weights (N,), >= 0; None weighs all alike; where all are 0, loss and gradient are 0.
         margin: a number >= 0.

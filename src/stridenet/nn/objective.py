@@ -66,7 +66,7 @@ class Sliced(LayerByLayer):
     """The same, slice of the batch by slice, which `threads` workers share.
 
     The slices follow from the batch alone and their gradients are added in their order: the number of threads changes
-    no bit. Each image must go its own way through the network: see `Layer.whole_batch`.
+    no bit. Each image must go its own way through the network: no layer is one of `whole_batch`.
     """
 
     def __init__(self, network: Layer, loss: Loss, *, threads: int = 1) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from stridenet.nn import functional as F
 from stridenet.nn.layer import Layer, speaking_as
 from stridenet.nn.layers import MOST_WEIGHTS
 from stridenet.nn.parameters import Parameter
-from stridenet.shapes import Shape, integer, number
+from stridenet.shapes import Shape, fraction, integer, number, positive
 
 
 class BatchNorm2d(Layer):
@@ -41,9 +41,7 @@ class BatchNorm2d(Layer):
         if self.num_features > MOST_WEIGHTS:
             raise ConfigError(f"BatchNorm2d: expected num_features <= 2^31, got {num_features}")
         self.momentum = number("BatchNorm2d", "momentum", momentum, low=0.0, high=1.0)
-        self.eps = number("BatchNorm2d", "eps", eps, low=0.0, high=math.inf)
-        if self.eps == 0:
-            raise ConfigError("BatchNorm2d: expected eps > 0, got 0")
+        self.eps = positive("BatchNorm2d", "eps", eps)
         ones, zeros = np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
         self.weight, self.bias = Parameter(ones, decay=False), Parameter(zeros, decay=False)
         self.running_mean = Parameter(zeros.copy(), trainable=False)
@@ -53,6 +51,9 @@ class BatchNorm2d(Layer):
     def connect(self, comm: Communicator) -> None:
         """Take the statistics over the batches of all workers of `comm`."""
         self._comm = comm
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_comm": SOLO}  # a copy works alone until it is connected itself
 
     def forward(self, x: Array) -> Array:
         """(N, C, H, W) to (N, C, H, W)."""
@@ -92,7 +93,7 @@ class _Dropout(Layer):
     whole_batch = True  # its masks are drawn for all of it at once
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = number(type(self).__name__, "p", p, low=0.0, high=1.0, open_high=True)
+        self.p = fraction(type(self).__name__, "p", p)
         self.reseed(0)
 
     def reseed(self, seed: int, *key: int) -> None:

@@ -54,6 +54,8 @@ class Sequential(Layer):
         if not self.layers:
             return dy
         first = 0 if need_dx else next((i for i, layer in enumerate(self.layers) if not layer.frozen), 0)
+        for frozen in self.layers[:first]:
+            frozen.forget()
         for layer in self.layers[:first:-1]:
             dy = cast(Array, layer.backward(dy))
         return self.layers[first].backward(dy, need_dx=need_dx)

@@ -14,8 +14,8 @@ from stridenet.errors import ConfigError, shown
 from stridenet.layout import Array
 from stridenet.nn.parameters import ParameterVector
 from stridenet.optim.optimizers import DecayMode, Optimizer
-from stridenet.optim.schedules import Schedule, fraction, positive
-from stridenet.shapes import flag, number
+from stridenet.optim.schedules import Schedule
+from stridenet.shapes import flag, fraction, number, positive
 
 
 class Adam(Optimizer):
@@ -109,11 +109,11 @@ class RMSprop(Optimizer):
         self._alpha = fraction(self._who, "alpha", alpha)
         self._eps = positive(self._who, "eps", eps)
         self._momentum = self._fraction("momentum", momentum)
-        self._slots["variance" if flag("RMSprop", "centered", centered) else "mean_square"] = np.zeros_like(
-            params.value
-        )
-        if centered:
+        if flag(self._who, "centered", centered):
+            self._slots["variance"] = np.zeros_like(params.value)
             self._slots["mean"] = np.zeros_like(params.value)
+        else:
+            self._slots["mean_square"] = np.zeros_like(params.value)
         if momentum != 0:
             self._slots["velocity"] = np.zeros_like(params.value)
 

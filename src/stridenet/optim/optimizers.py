@@ -21,8 +21,8 @@ import numpy as np
 from stridenet.errors import CheckpointMismatchError, ConfigError
 from stridenet.layout import Array
 from stridenet.nn.parameters import ParameterVector
-from stridenet.optim.schedules import Schedule, constant, fraction, positive
-from stridenet.shapes import choice, flag, number
+from stridenet.optim.schedules import Schedule, constant
+from stridenet.shapes import choice, flag, fraction, number, positive
 
 DecayMode = Literal["l2", "decoupled", "constant"]
 
@@ -60,6 +60,7 @@ class Optimizer(ABC):
         self.params = params
         self.lr = lr
         self.t = 0
+        self.lr_factor = 1.0  # on the schedule; what sets it knows it again after a resume
         self._slots: dict[str, Array] = {}
         self._update = np.empty_like(params.value)
         self._lr_scale = None if np.all(params.lr_scale == 1) else params.lr_scale.copy()
@@ -85,7 +86,7 @@ class Optimizer(ABC):
         Raises:
             ConfigError: the schedule gives no finite number >= 0.
         """
-        return number(self._who, "lr", self._lr(self.t), low=0.0, high=math.inf)
+        return number(self._who, "lr", self.lr_factor * self._lr(self.t), low=0.0, high=math.inf)
 
     def step(self) -> None:
         """Move the parameters once along their gradient, which stays as it is, and count the step."""

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from stridenet.errors import ConfigError, shown
-from stridenet.shapes import integer, number
+from stridenet.shapes import fraction, integer, number, positive
 
 Schedule = Callable[[int], float]
 
@@ -165,27 +165,6 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
     """
     length = integer("per_epoch", "steps_per_epoch", steps_per_epoch)
     return lambda step: schedule(step // length)
-
-
-def positive(who: str, name: str, value: float) -> float:
-    """`value` as a float above 0.
-
-    Raises:
-        ConfigError: it is not a real number, not finite, or not above 0.
-    """
-    result = number(who, name, value, low=0.0, high=math.inf)
-    if result == 0.0:
-        raise ConfigError(f"{who}: expected {name} > 0, got {shown(value)}")
-    return result
-
-
-def fraction(who: str, name: str, value: float) -> float:
-    """`value` as a float in [0, 1).
-
-    Raises:
-        ConfigError: it is not a real number, or not in [0, 1).
-    """
-    return number(who, name, value, low=0.0, high=1.0, open_high=True)
 
 
 def _cycle(who: str, start: float, middle: float, final: float, total: int, warmup: float) -> Schedule:

@@ -134,5 +134,9 @@ class Progress(Callback):
 
     def on_finish(self, trainer: Trainer) -> None:
         """Remove the bar of an epoch that was stopped."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar, if one is there: an error must not land on its line."""
         if self._bar is not None:
             self._bar.close()

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
 from stridenet.errors import MemoryBudgetError
 from stridenet.layout import Array
@@ -54,21 +55,20 @@ def estimate(trainer: Trainer, train: Loader, validation: Loader) -> int:
     network = deepcopy(trainer.network).eval()
 
     def images(loader: Loader, n: int) -> Array:
-        rows = np.arange(n) % len(loader.dataset)
-        tiny = Loader(loader.dataset.subset(rows), n, transform=loader.transform, augment=loader.augment)
-        return next(tiny.epoch(0))[0]
+        data, rows = loader.dataset, np.arange(n) % len(loader.dataset)
+        few = Dataset(data.images[rows], data.targets[rows], data.classes)  # so few could all have a weight of 0
+        return next(Loader(few, n, transform=loader.transform, augment=loader.augment).epoch(0))[0]
 
-    def batches(loader: Loader, use: Bytes, at_once: int) -> int:
+    def batches(loader: Loader, use: Bytes, at_once: Callable[[int], int]) -> int:
         """A batch, and beside it the larger of the next batch in the making and what is done with it."""
         n = min(loader.batch_size, len(loader.dataset))
         held = images(loader, _FEW).nbytes // _FEW * n
-        return held + max(_line(lambda n: n, lambda n: images(loader, n))(n), use(at_once))
+        return held + max(_line(lambda n: n, lambda n: images(loader, n))(n), use(at_once(n)))
 
     step = step_bytes(trainer.network, lambda n: images(train, n), trainer.loss)
     forward = _line(lambda n: images(validation, n), network.forward)
-    most = min(train.batch_size, len(train.dataset))
-    training = batches(train, step, trainer.objective.at_once(most))
-    evaluating = batches(validation, forward, min(validation.batch_size, len(validation.dataset)))
+    training = batches(train, step, trainer.objective.at_once)
+    evaluating = batches(validation, forward, lambda n: n)
     tensors, _ = trainer.state()
     own = sum(tensor.nbytes for tensor in tensors.values())
     best = sum(tensor.nbytes for tensor in trainer.network.state_dict().values())
@@ -125,10 +125,11 @@ def _peak(given: T, use: Callable[[T], object]) -> int:
     own = not tracemalloc.is_tracing()
     if own:
         tracemalloc.start()
-    tracemalloc.reset_peak()
-    before = tracemalloc.get_traced_memory()[0]
-    use(given)
-    peak = tracemalloc.get_traced_memory()[1] - before
-    if own:
-        tracemalloc.stop()
-    return peak
+    try:
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        use(given)
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        if own:  # after an error too: tracing costs time
+            tracemalloc.stop()

@@ -15,8 +15,7 @@ import numpy as np
 
 from stridenet.errors import CheckpointCorruptError, CheckpointMismatchError, ConfigError, shown
 from stridenet.layout import Array
-from stridenet.optim.schedules import Schedule, fraction, positive
-from stridenet.shapes import integer, number
+from stridenet.shapes import fraction, integer, number, positive
 from stridenet.train.metrics import standing
 from stridenet.train.trainer import Callback, History, Trainer
 
@@ -43,7 +42,7 @@ class ReduceOnPlateau(Callback):
 
     Raises:
         ConfigError: `factor` is outside [0, 1), `patience` or `cooldown` is no integer >= 0, `min_delta` is not a
-            finite number >= 0; in training, an epoch has no validation.
+            finite number >= 0; in training, an epoch has no validation, or there is a second ReduceOnPlateau.
     """
 
     def __init__(self, factor: float = 0.1, patience: int = 10, min_delta: float = 0.0, cooldown: int = 0) -> None:
@@ -51,19 +50,16 @@ class ReduceOnPlateau(Callback):
         self.patience = integer("ReduceOnPlateau", "patience", patience, minimum=0)
         self.min_delta = number("ReduceOnPlateau", "min_delta", min_delta, low=0.0, high=math.inf)
         self.cooldown = integer("ReduceOnPlateau", "cooldown", cooldown, minimum=0)
-        self.scale = 1.0
-        self._scaled: Schedule | None = None
 
     def on_start(self, trainer: Trainer) -> None:
-        """Put the scale on the learning rate, once, and where the history says it is."""
-        self.scale = self.scale_after(trainer.history)
-        schedule = trainer.optimizer.lr
-        if schedule is not self._scaled:
-            self._scaled = trainer.optimizer.lr = lambda step: schedule(step) * self.scale
+        """Reduce as far as the history says."""
+        if sum(isinstance(callback, ReduceOnPlateau) for callback in trainer.callbacks) > 1:
+            raise ConfigError("ReduceOnPlateau: expected one among the callbacks, got several; keep one")
+        trainer.optimizer.lr_factor = self.scale_after(trainer.history)
 
     def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """Reduce if it is time."""
-        self.scale = self.scale_after(trainer.history)
+        trainer.optimizer.lr_factor = self.scale_after(trainer.history)
 
     def scale_after(self, history: History) -> float:
         """The product of all reductions that the epochs of `history` make."""
@@ -128,7 +124,6 @@ class TimeBudget(Callback):
         images: how many are evaluated after the last step.
         reserve: seconds for what else follows.
         clock: gives the time in seconds.
-        started: the time at which the budget began; None is now.
 
     Raises:
         ConfigError: `seconds` is not a finite number > 0, `images` no integer >= 0, `reserve` no finite number >= 0.
@@ -141,13 +136,12 @@ class TimeBudget(Callback):
         images: int = 0,
         reserve: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
-        started: float | None = None,
     ) -> None:
         self.seconds = positive("TimeBudget", "seconds", seconds)
         self.images = integer("TimeBudget", "images", images, minimum=0)
         self.reserve = number("TimeBudget", "reserve", reserve, low=0.0, high=math.inf)
         self._clock = clock
-        self._end = (clock() if started is None else started) + self.seconds
+        self._end = clock() + self.seconds
         self._before, self._seen = 0.0, 0  # the time and the images of the epoch before the step under way
         self._step = 0.0  # seconds of the last step
         self._trained, self._judged = math.inf, math.inf  # seconds of an image
@@ -244,7 +238,7 @@ class WeightAverage(Callback):
             trainer.params.value[...] = self._average
 
     def _count_in(self, trainer: Trainer) -> None:
-        """a += share (w - a), once for the weights of a step."""
+        """a += share (w - a), at most once for the weights of a step."""
         value, step = trainer.params.value, trainer.optimizer.t
         if trainer.epoch < self.start_epoch or step == self._step:
             return
@@ -252,9 +246,10 @@ class WeightAverage(Callback):
         if self._average is None:
             self._average = value.copy()
             return
-        share = 1 / self._count if self.decay is None else 1 - self.decay
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges is the trainer's to find
-            self._average += share * (value - self._average)
+            way = value - self._average
+            way *= 1 / self._count if self.decay is None else 1 - self.decay
+            self._average += way
 
     def state_dict(self) -> dict[str, Array]:
         """The counts, the average, and the raw weights while they are not in place."""

@@ -19,8 +19,7 @@ from stridenet.nn.layer import Layer
 from stridenet.nn.losses import Loss, cross_entropy
 from stridenet.nn.objective import best_objective
 from stridenet.optim.optimizers import Optimizer
-from stridenet.optim.schedules import positive
-from stridenet.shapes import integer
+from stridenet.shapes import integer, positive
 from stridenet.train.metrics import Metrics, combined, measure
 
 History = list[dict[str, Any]]
@@ -85,7 +84,7 @@ def scores_of(network: Layer, data: Loader) -> Iterator[tuple[Array, Array]]:
     if data.drop_last or data.augment is not None:
         raise ConfigError("evaluate: expected a loader of every image as it is, got drop_last or augment")
     for x, y, _ in data.epoch(0):
-        with blas_threads(), _quiet():
+        with _quiet():
             scores = network.forward(x)
         if not np.isfinite(scores).all():
             raise NumericsError("evaluate: expected finite scores, got NaN or infinity; the network has diverged")
@@ -97,7 +96,8 @@ def evaluate(network: Layer, data: Loader, loss: Loss = cross_entropy) -> Metric
     mode = network.training
     network.eval()
     try:
-        return combined([measure(scores, y, loss(scores, y)[0]) for scores, y in scores_of(network, data)])
+        with blas_threads():  # not for each batch: to find the libraries takes longer than a batch
+            return combined([measure(scores, y, loss(scores, y)[0]) for scores, y in scores_of(network, data)])
     finally:
         network.train(mode)
 
@@ -149,7 +149,7 @@ class Trainer:
         """One step on the batch x (N, C, H, W), y (N,), weights (N,) or None; its mean loss.
 
         Raises:
-            NumericsError: the loss is not finite; the parameters are those before the step.
+            NumericsError: the loss is not finite; the trained parameters are those before the step.
         """
         self.params.zero_grad()
         loss = self.objective.loss_and_gradient(x, y, weights)
@@ -238,7 +238,7 @@ class Trainer:
         row: dict[str, Any] = {
             "epoch": self.epoch,
             "step": self.optimizer.t,
-            "lr": self.optimizer.lr(self.optimizer.t - 1),
+            "lr": self.optimizer.lr_factor * self.optimizer.lr(self.optimizer.t - 1),
             "train_loss": self._loss_sum / self.images,
         }
         if validation is not None:
