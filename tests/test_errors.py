@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stridenet import errors
-from stridenet.errors import StridenetError, printable, shown
+from stridenet.errors import StridenetError, printable, shown, suggestion
 
 FAMILY: dict[str, tuple[type[Exception], ...]] = {
     "StridenetError": (Exception,),
@@ -109,3 +109,10 @@ def test_shown_of_what_is_nested_too_deep() -> None:
     for _ in range(100_000):
         value = [value]
     assert shown(value) == "a list too large to show"
+
+
+@pytest.mark.parametrize("word", ["AdamW", "adamW", "Adam_W", "adamww"])
+def test_a_suggestion_does_not_mind_capitals(word: str) -> None:
+    assert suggestion(word, ["adam", "adamw", "sgd"]) == "; did you mean 'adamw'?"
+    assert suggestion("ADAM", ["Adam", "sgd"]) == "; did you mean 'Adam'?"
+    assert suggestion("zzz", ["adam"]) == ""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_a_deadline_ends_a_run_with_its_best_weights_and_pictures(
     setup: experiment.Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that has passed already leaves a single step."""
-    monkeypatch.setattr(Run, "_a_picture", lambda self: 0.1)
+    monkeypatch.setattr(experiment, "_reserve", lambda classes: 1.4)
     folder, lines = tmp_path / "run", list[str]()
     folder.mkdir()
     assert Run(setup, folder, echo=lines.append, bar=False, deadline=time.monotonic() - 1).train() is not None
@@ -268,6 +269,7 @@ def test_a_deadline_ends_a_run_with_its_best_weights_and_pictures(
     results = json.loads((folder / "results.json").read_text())
     assert (results["epochs"], results["ended_by"], results["best_epoch"]) == (1, "time_budget", 0)
     assert lines[-3] == "ended    by time budget in epoch 1/3"
+    assert re.search(r"and four pictures; [1-9]\d*\.\d s longer than the time budget$", lines[-1])
     history = (folder / "history.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in history] == [1]
     before = shown(folder)
@@ -277,11 +279,49 @@ def test_a_deadline_ends_a_run_with_its_best_weights_and_pictures(
 
 
 def test_the_reserve_is_measured(setup: experiment.Setup, tmp_path: Path) -> None:
-    run = run_of(setup, tmp_path / "run")
-    assert 0 < run._a_picture() < 60
+    (tmp_path / "run").mkdir()
+    assert 1 < experiment._reserve(setup.splits.test.classes) < 60
     budget = Run(setup, tmp_path / "run", echo=[].append, deadline=time.monotonic() + 1000)._budget(1e9)
     assert budget.images == 128 + 99
     assert budget.reserve > 1
+
+
+def test_the_epochs_that_fit_follow_from_the_pace(setup: experiment.Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """384 images in 4 steps and 128 validation images an epoch, 99 test images, and what is reserved."""
+    monkeypatch.setattr(experiment, "_reserve", lambda classes: 10.0)
+    monkeypatch.setattr(experiment, "_pace", lambda setup, patience: (1.0, 1 / 128))
+    needed = 10 + 99 / 128
+    found = [experiment.epochs_within(setup, seconds) for seconds in (-5, needed, needed + 4.9, needed + 5.5, 1e4)]
+    assert found[:4] == [0, 0, 0, 1]
+    assert found[4] == int((1e4 - needed) / 5)
+
+
+def test_the_pace_is_that_of_the_machine_and_leaves_no_trace(
+    rich_file: Path, small_data: Path, tmp_path: Path, no_pictures: None
+) -> None:
+    recipe, splits = recipes.load(str(rich_file)), open_data(str(small_data))
+    run_of(prepare(recipe, splits), tmp_path / "one").train()
+    setup = prepare(recipe, splits)
+    for patience in (0, 1):
+        step, image = experiment._pace(setup, patience)
+        assert 0 < image < step < 10
+    run_of(setup, tmp_path / "two").train()
+    assert shown(tmp_path / "one") == shown(tmp_path / "two")
+    recipe["train"]["batch_size"] = 1000  # a single step
+    assert min(experiment._pace(prepare(recipe, splits), 1)) > 0
+
+
+def test_the_result_of_a_finished_run_is_told_again(setup: experiment.Setup, tmp_path: Path, no_pictures: None) -> None:
+    folder, lines = tmp_path / "run", list[str]()
+    run = run_of(setup, folder, lines)
+    assert not experiment.is_finished(folder)
+    run.train()
+    assert experiment.is_finished(folder)
+    assert experiment.result_line(folder) == lines[-2]
+    for text in ("{}", "[]", '{"test": {"n": 0, "correct": 0, "loss": 0, "confusion": []}, "best_epoch": 0}', "x"):
+        (folder / "results.json").write_text(text)
+        with pytest.raises(ConfigError):
+            experiment.result_line(folder)
 
 
 def test_a_finished_run_may_be_resumed(setup: experiment.Setup, tmp_path: Path, no_pictures: None) -> None:

@@ -23,7 +23,7 @@ ORDER = [
     "optim", "optim.schedules", "optim.optimizers", "optim.adaptive",
     "data", "data.dataset", "data.loader", "data.steps", "data.transforms", "data.augment", "data.images", "data.idx",
     "data.mnist", "data.digits", "data.fetch", "data.catalogue",
-    "train", "train.metrics", "train.trainer", "train.checkpoint", "train.callbacks", "train.policies",
+    "train", "train.metrics", "train.fields", "train.trainer", "train.checkpoint", "train.callbacks", "train.policies",
     "train.memory",
     "model",
     "zoo", "zoo.models", "zoo.recipes",

@@ -88,6 +88,20 @@ def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
     assert a == b == c != d
 
 
+def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
+    for name, hint in (
+        ("", "got none; check the path"),
+        ("recipe.json", "got none; the run has begun, its first epoch writes one"),
+        ("seed-4/model.safetensors", "got none, this holds several runs: give .*/seed-4"),
+        ("seeds.json", "got none, this holds several seeds: give .*/seed-4"),
+    ):
+        if name:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        with pytest.raises(FileNotFoundError, match=f"expected a run folder with model\\.safetensors, {hint}$"):
+            load(tmp_path)
+
+
 def test_a_run_folder_is_loaded_by_its_model(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"expected a run folder with model\.safetensors, got none"):
         load(tmp_path)

@@ -1,6 +1,7 @@
-"""The reference: a page for each layer, loss, optimiser, schedule, callback and transform, and nothing on it is wrong.
+"""The reference: every public name is described on some page, and nothing on it is wrong.
 
-What there is to describe is found in the modules, so that a new one needs its page.
+The layers, losses, optimisers, schedules, callbacks and transforms are found in the modules, so that a new one needs
+its page; the rest are the public names.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stridenet import Parameter, ParameterVector, ReLU
+import stridenet as sn
+from stridenet import Dataset, Linear, Parameter, ParameterVector, ReLU
+from stridenet.communicator import SOLO
 from stridenet.data.augment import Augmentation
 from stridenet.data.steps import Step
 from stridenet.data.transforms import Transform
 from stridenet.errors import ConfigError
+from stridenet.nn import init
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Activation
-from stridenet.optim.optimizers import Optimizer
+from stridenet.optim.optimizers import SGD, Optimizer
 from stridenet.optim.schedules import constant
 from stridenet.train.trainer import Callback
+from test_public_api import PUBLIC
 from test_reading import NAME, resolve
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -47,8 +52,8 @@ SECTIONS = {  # in this order; others may stand between them
     "loss": ["Equation", "Shapes", "Arguments", "Example", "Code", "In PyTorch"],
     "optimizer": ["Equation", "Slots", "Arguments", "Example", "Code", "In PyTorch"],
     "schedule": ["Equation", "Arguments", "Example", "Code", "In PyTorch"],
-    "callback": ["Arguments", "Example", "Code"],
-    "transform": ["Arguments", "Example", "Code"],
+    **{kind: ["Arguments", "Example", "Code"] for kind in ("callback", "transform", "data", "network")},
+    **{kind: ["Arguments", "Example", "Code"] for kind in ("training", "model")},
 }
 
 
@@ -89,8 +94,21 @@ THINGS: dict[str, dict[str, Any]] = {
     "schedule": public("optim", makes_a_schedule),
     "callback": {**public("train", kinds_of(Callback)), "Gradient clipping": ParameterVector.clip_grad},
     "transform": public("data", kinds_of(Transform, Augmentation)),
+    "data": {name: getattr(sn, name) for name in ("Dataset", "Splits", "open_data", "Loader", "Pipeline")},
+    "network": {
+        **{name: getattr(sn, name) for name in ("Layer", "Parameter", "ParameterVector", "lenet5")},
+        "Start values": init.normal,
+        "Kernels": sn.kernels.use,
+    },
+    "training": {name: getattr(sn, name) for name in ("Trainer", "evaluate", "Metrics", "Callback", "CheckpointStore")},
+    "model": {name: getattr(sn, name) for name in ("Model", "load", "Framing")},
 }
-SHARED = {"callback": "callbacks", "transform": "transforms"}  # the pages that describe several
+SHARED = {  # the pages that describe several
+    "callback": "callbacks",
+    "transform": "transforms",
+    **{name: name for name in ("data", "network", "training", "model")},
+}
+WITH_MEMBERS = ("data", "network", "training", "model")  # kinds whose classes list what can be done with them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +175,7 @@ def check_sections(entry: Entry) -> None:
 def check_arguments(entry: Entry) -> None:
     """Each argument with its default, and no other."""
     signature, text = arguments_of(entry.thing), entry.sections()["Arguments"]
-    assert signature or text.strip() == "None."
+    assert signature or text.strip().startswith("None.")
     rows = {row[0].strip("`"): row[1] for row in table(text)}
     stars = {name: "*" * (p.kind is p.VAR_POSITIONAL) + name for name, p in signature.items()}
     assert list(rows) == list(stars.values())
@@ -171,6 +189,8 @@ def check_default(text: str, parameter: inspect.Parameter) -> None:
         assert text == "none"
     elif default is parameter.empty:
         assert text == "required"
+    elif default is SOLO:
+        assert text == "`SOLO`"
     elif callable(default):
         assert text.strip("`").rpartition(".")[2] == default.__name__
     else:
@@ -180,6 +200,30 @@ def check_default(text: str, parameter: inspect.Parameter) -> None:
 
 def arguments_of(thing: Any) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in inspect.signature(thing).parameters.items() if name != "self"}
+
+
+def check_members(entry: Entry) -> None:
+    """Each method with its arguments, and no other; the attributes are there."""
+    sections, thing = entry.sections(), entry.thing
+    assert ("Members" in sections) == (entry.kind in WITH_MEMBERS and isinstance(thing, type))
+    if "Members" not in sections:
+        return
+    names = [name for row in table(sections["Members"]) for name in re.findall(r"`(.+?)`", row[0])]
+    public = [name for name in vars(thing) if not name.startswith("_")]
+    methods = {name for name in public if inspect.isroutine(getattr(thing, name))}
+    assert sorted(name for name in names if "(" in name) == sorted(called(thing, name) for name in methods)
+    others = {name for name in names if "(" not in name}
+    assert {*public} - methods - arguments_of(thing).keys() <= others  # properties and what all have in common
+    found = next(value for value in run_examples(page(SHARED[entry.kind])).values() if isinstance(value, thing))
+    assert [name for name in others if not hasattr(found, name)] == []
+
+
+def called(thing: type, name: str) -> str:
+    """A method and its arguments, as the table has them: "fit(train, validation=None, *, epochs)"."""
+    signature = inspect.signature(getattr(thing, name))
+    own = isinstance(inspect.getattr_static(thing, name), classmethod | staticmethod)
+    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()][0 if own else 1 :]
+    return f"{name}{signature.replace(parameters=parameters, return_annotation=signature.empty)}"
 
 
 def check_ranges(entry: Entry) -> None:
@@ -230,6 +274,8 @@ def around(end: float, *, is_open: bool, inwards: float) -> tuple[list[Any], lis
 
 
 # What a thing is called with where only one argument matters.
+NETWORK = Linear(4, 2, rng=np.random.default_rng(0))
+DATASET = Dataset(np.zeros((3, 1, 2, 2), np.uint8), np.array([0, 1, 0]), ("cat", "dog"))
 # fmt: off
 NEEDED: dict[str, Any] = {
     "in_channels": 4, "out_channels": 4, "kernel_size": 3, "in_features": 4, "out_features": 4, "num_features": 4,
@@ -237,11 +283,12 @@ NEEDED: dict[str, Any] = {
     "self": ParameterVector({}), "params": ParameterVector({"weight": Parameter(np.zeros(3))}), "lr": 0.1,
     "value": 0.5, "total": 10, "factor": 0.5, "peak": 0.5, "schedule": constant(0.5), "steps_per_epoch": 2,
     "steps": 2, "epochs": 2, "echo": print, "store": None, "identity": {}, "seconds": 1.0, "norm": 1.0,
-    "mean": [0.0], "std": [1.0], "padding": 1, "size": 2, "pixels": 1, "alpha": 1.0, "sigma": 1.0,
+    "network": NETWORK, "optimizer": SGD(NETWORK.pack(), 0.1), "dataset": DATASET, "batch_size": 2, "folder": ".",
+    "source": "digits", "mean": [0.0], "std": [1.0], "padding": 1, "size": 2, "pixels": 1, "alpha": 1.0, "sigma": 1.0,
 }
 TOGETHER: dict[str, dict[str, Any]] = {
     "RandomFlip": {"vertical": True}, "SGD": {"momentum": 0.5}, "SubtractMean": {"mean": [[[0.0]]]},
-    "step_decay": {"every": 2},
+    "Start values": {"std": 1.0}, "step_decay": {"every": 2},
 }
 # fmt: on
 
@@ -366,7 +413,7 @@ def run_examples(text: str) -> dict[str, Any]:
     return test.globs
 
 
-CHECKS = [check_sections, check_arguments, check_ranges, check_code, check_shapes]
+CHECKS = [check_sections, check_arguments, check_members, check_ranges, check_code, check_shapes]
 ENTRIES = list(entries())
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 
@@ -400,6 +447,29 @@ def test_the_index_has_all_of_them() -> None:
     assert sorted(rows) == sorted(wanted)
 
 
+def test_every_public_name_is_described() -> None:
+    rows = re.findall(r"^\| `stridenet\.(\w+)` \| .+ \|$", page("index"), re.MULTILINE)
+    assert sorted({*PUBLIC} - BY_NAME.keys()) == sorted(rows)
+
+
+def test_start_values_are_spread_as_their_table_says() -> None:
+    rows = table(parts("network")["Start values"])[:5]
+    functions = {name for name, thing in vars(init).items() if getattr(thing, "__module__", "") == init.__name__}
+    assert {row[0].strip("`") for row in rows} == functions - {"fans"}
+    shape = 40, 20, 5, 5
+    fan_in, fan_out = init.fans(shape)
+    for name, _, spread, _ in rows:
+        wanted = eval(spread.strip("`"), {"fan_in": fan_in, "fan_out": fan_out, "std": 0.3})
+        function = getattr(init, name.strip("`"))
+        values = (function(0.3) if name == "`normal`" else function)(np.random.default_rng(0), shape)
+        assert float(values.std()) == pytest.approx(wanted, rel=0.02), name
+
+
+def test_the_rows_of_a_history_have_the_keys_of_their_table() -> None:
+    rows = table(BY_NAME["Trainer"].sections()["Rows"])
+    assert [row[0].strip("`") for row in rows] == list(run_examples(page("training"))["history"][0])
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_link_and_name_leads_somewhere(name: str) -> None:
     for link in LINK.findall(BLOCK.sub("", page(name))):
@@ -431,6 +501,16 @@ LIES: list[tuple[Callable[[Entry], Any], str, str, str]] = [
     (check_arguments, "Adam", "| `eps` | `1e-8` |", "| `eps` | `1e-7` |"),
     (check_arguments, "LeakyReLU", "| `negative_slope`", "| `slope`"),
     (check_arguments, "Linear", "`he_normal`", "`lecun_normal`"),
+    (
+        check_members,
+        "Trainer",
+        "| `fit(train, validation=None, *, epochs)` |",
+        "| `fit(train, validation, *, epochs)` |",
+    ),
+    (check_members, "Trainer", "| `finished` |", "| `is_finished` |"),
+    (check_members, "Dataset", "`subset(indices)`", "`take(indices)`"),
+    (check_members, "Parameter", "| `grad` |", "| `gradient` |"),
+    (check_members, "Layer", "### Members", "### Methods"),
     (check_ranges, "BatchNorm2d", "number in [0, 1]", "number in [0, 1)"),
     (check_ranges, "Dropout", "number in [0, 1)", "number in [0, 1]"),
     (check_ranges, "SGD", "| required | number > 0", "| required | number >= 0"),

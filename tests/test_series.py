@@ -50,6 +50,7 @@ def finish(folder: Path, accuracy: float) -> None:
 def test_the_record_has_what_is_finished(tmp_path: Path) -> None:
     runs = series(tmp_path)
     assert runs.write() == runs.record()
+    assert "seed" not in runs.record()["recipe"]["train"]  # it would say one of several
     assert runs.record() | {"recipe": None} == {
         "recipe": None, "seeds": [0, 3, 5], "runs": [], "mean": None, "interval": None
     }  # fmt: skip
@@ -113,3 +114,12 @@ def test_results_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
     (runs.run_folder(0) / "results.json").write_text(text)
     with pytest.raises(ConfigError, match=r"results\.json: expected the results of a run, got something else"):
         runs.record()
+
+
+def test_a_message_says_what_is_wrong_with_the_seeds() -> None:
+    for text in ("1,1", "0-2,2"):
+        with pytest.raises(ConfigError, match="expected each seed once"):
+            parse_seeds(text)
+    for text in ("0-1000", "0-600,700-1200"):
+        with pytest.raises(ConfigError, match="expected at most 1000 seeds"):
+            parse_seeds(text)

@@ -189,7 +189,7 @@ def test_number_refuses(value: Any) -> None:
 
 
 def test_number_refuses_infinity_where_there_is_no_limit() -> None:
-    with pytest.raises(ConfigError, match=r"in \[0, inf\], got inf"):
+    with pytest.raises(ConfigError, match="who: expected std to be a finite number >= 0, got inf"):
         shapes.number("who", "std", float("inf"), low=0.0, high=float("inf"))
 
 
@@ -290,3 +290,25 @@ def test_grouped(number: int, text: str) -> None:
 def test_by() -> None:
     assert shapes.by((3, 4, 5)) == "3x4x5"
     assert shapes.by((10,)) == "10"
+
+
+@pytest.mark.promise("P06")
+@pytest.mark.parametrize(
+    ("limits", "refused", "message"),
+    [
+        ({"low": 0.0, "high": float("inf")}, -1, ">= 0"),
+        ({"low": 0.0, "high": float("inf"), "open_low": True}, 0, "> 0"),
+        ({"low": 0.0, "high": float("inf"), "open_low": True}, -1, "> 0"),
+        ({"low": 0.0, "high": 1.0}, 2, "in [0, 1]"),
+        ({"low": 0.0, "high": 1.0, "open_high": True}, 1, "in [0, 1)"),
+        ({"low": 0.0, "high": 1.0, "open_low": True, "open_high": True}, 0, "in (0, 1)"),
+    ],
+)
+def test_a_range_is_said_in_one_form(limits: dict[str, Any], refused: int, message: str) -> None:
+    assert shapes.number("who", "it", 0.5, **limits) == 0.5
+    with pytest.raises(ConfigError) as caught:
+        shapes.number("who", "it", refused, **limits)
+    assert str(caught.value) == f"who: expected it {message}, got {refused}"
+    with pytest.raises(ConfigError) as caught:
+        shapes.number("who", "it", "x", **limits)
+    assert str(caught.value) == f"who: expected it to be a finite number {message}, got 'x'"

@@ -57,6 +57,7 @@ POLICIES: dict[str, Callable[..., Callback]] = {
     "reduce_on_plateau": ReduceOnPlateau,
     "early_stopping": EarlyStopping,
 }
+_OF_ANY_SCHEDULE = ("unit", "momentum", "warm_up")  # keys that no schedule takes itself
 _EVALUATION_BATCH = 64  # as a training step, so that one takes the memory that the other has left
 
 
@@ -150,6 +151,8 @@ def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = 
     train = Loader(rest, batch_size, transform=pipeline, augment=augment, shuffle=True, seed=seed)
     validation = Loader(held_out, _EVALUATION_BATCH, transform=pipeline)
     best = BestWeights()
+    if "clip_norm" in training:
+        positive("recipe.train.clip_norm", "clip_norm", training["clip_norm"])
     trainer = Trainer(
         network,
         _optimizer(recipe, network, steps_per_epoch=len(train)),
@@ -168,25 +171,29 @@ def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = 
 
 @contextmanager
 def _speaking_of(key: str) -> Generator[None]:
-    """Let an error from below name the key of the recipe that it is about."""
+    """Let an error from below name the key of the recipe that it is about, in place of who found it."""
     try:
         yield
     except (ConfigError, DataError) as error:
-        raise ConfigError(f"recipe.{key}: {error}") from None
+        raise ConfigError(f"recipe.{key}: {str(error).split(': ', 1)[-1]}") from None
 
 
 def _network(recipe: Recipe, pipeline: Pipeline, dataset: Dataset) -> Sequential:
     """The recipe's network with its start values, if it takes the images and gives a score for each class."""
     name, args, seed = recipe["model"]["name"], recipe["model"]["args"], recipe["train"]["seed"]
-    network = models.make(name, args, rng=seeding.stream(seed, "init"))
-    want, got = network.input_shape, pipeline.output_shape(dataset.image_shape)
+    got, classes = pipeline.output_shape(dataset.image_shape), len(dataset.classes)
+    fitting = {"classes": classes, "channels": got[0]}
+    network = models.make(name, args, rng=seeding.stream(seed, "init"), fitting=fitting)
+    want = network.input_shape
     if want is not None and want != got:
         resize = f'put {{ name = "resize", size = {want[1]} }} first into recipe.data.transform'
-        hint = resize if want[0] == got[0] else f"give args = {{ channels = {got[0]} }}"
+        hint = resize if want[0] == got[0] else f"give args = {{ channels = {got[0]} }} under [model]"
         raise ConfigError(f"recipe.model: expected images of {by(want)} for {name}, got {by(got)}; {hint}")
-    if network.output_shape(got) != (len(dataset.classes),):
+    scores = network.output_shape(got)
+    if scores != (classes,):
         raise ConfigError(
-            f"recipe.model: expected a score for each of {len(dataset.classes)} classes; set args.classes"
+            f"recipe.model: expected a score for each of the {classes} classes of the data, got {by(scores)};"
+            f" give args = {{ classes = {classes} }} under [model]"
         )
     return network
 
@@ -194,6 +201,7 @@ def _network(recipe: Recipe, pipeline: Pipeline, dataset: Dataset) -> Sequential
 def _optimizer(recipe: Recipe, network: Sequential, *, steps_per_epoch: int) -> Optimizer:
     arguments, entry = dict(recipe["optimizer"]), dict(recipe["schedule"])
     name, epochs = arguments.pop("name"), recipe["train"]["epochs"]
+    known = inspect.signature(OPTIMIZERS[choice("recipe.optimizer.name", name, OPTIMIZERS)]).parameters
     momentum = entry.pop("momentum", None)
     given: dict[str, Any] = {"lr": _schedule(arguments.pop("lr"), entry, epochs, steps_per_epoch)}
     if momentum is not None:
@@ -203,26 +211,31 @@ def _optimizer(recipe: Recipe, network: Sequential, *, steps_per_epoch: int) -> 
             raise ConfigError('recipe.schedule.momentum: expected unit = "step" and no warm_up beside it, got others')
         if len(momentum) != 2:
             raise ConfigError(f"recipe.schedule.momentum: expected [high, low], got {shown(momentum)}")
-        known = inspect.signature(OPTIMIZERS[choice("recipe.optimizer.name", name, OPTIMIZERS)]).parameters
         if "momentum" not in known and "betas" not in known:
             raise ConfigError(f"recipe.schedule.momentum: expected an optimizer that has momentum, got {name}")
         steps, share = epochs * steps_per_epoch, entry.get("warmup", 0.3)
         with _speaking_of("schedule.momentum"):
             cycle = schedules.one_cycle_momentum(*momentum, total=steps, warmup=share)
+        if momentum[0] < momentum[1]:
+            raise ConfigError(f"recipe.schedule.momentum: expected [high, low], got {shown(momentum)}; turn them round")
         given |= {"momentum": cycle} if "momentum" in known else {"betas": (cycle, 0.999)}
-    return construct("recipe.optimizer", OPTIMIZERS, name, arguments, params=network.pack(), **given)
+    return construct("recipe.optimizer", OPTIMIZERS, name, arguments, ("lr",), params=network.pack(), **given)
 
 
 def _schedule(lr: float, entry: Mapping[str, Any], epochs: int, steps_per_epoch: int) -> schedules.Schedule:
     """The schedule that a recipe names, counted in steps."""
     arguments = dict(entry)
     name, unit, climb = arguments.pop("name"), arguments.pop("unit"), arguments.pop("warm_up", 0)
+    choice("recipe.schedule.name", name, SCHEDULES)
     choice("recipe.schedule.unit", unit, ("epoch", "step"))
     length = epochs if unit == "epoch" else epochs * steps_per_epoch
     if climb >= length:
         raise ConfigError(f"recipe.schedule.warm_up: expected fewer than the {length} {unit}s of the run, got {climb}")
     peak = positive("recipe.optimizer", "lr", lr)
-    schedule = construct("recipe.schedule", SCHEDULES, name, arguments, value=peak, peak=peak, total=length - climb)
+    given = {"value": peak, "peak": peak, "total": length - climb}
+    schedule = construct("recipe.schedule", SCHEDULES, name, arguments, _OF_ANY_SCHEDULE, **given)
+    if arguments.get("final", 0.0) > peak:
+        raise ConfigError(f"recipe.schedule.final: expected at most the lr of {peak:g}, got {arguments['final']:g}")
     if unit == "epoch":
         schedule, climb = schedules.per_epoch(schedule, steps_per_epoch), climb * steps_per_epoch
     return schedules.warm_up(schedule, steps=climb) if climb else schedule
@@ -230,6 +243,11 @@ def _schedule(lr: float, entry: Mapping[str, Any], epochs: int, steps_per_epoch:
 
 def _policies(training: Mapping[str, Any]) -> list[Callback]:
     """The callbacks that the section names, those that change the weights first."""
+    epochs, first = training["epochs"], training.get("weight_average", {}).get("start_epoch", 0)
+    if first >= epochs:
+        raise ConfigError(
+            f"recipe.train.weight_average.start_epoch: expected less than the epochs of the run, {epochs}, got {first}"
+        )
     return [construct(f"recipe.train.{name}", POLICIES, name, training[name]) for name in POLICIES if name in training]
 
 

@@ -152,5 +152,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     >>> suggestion("lenet5-minst", ["lenet5-mnist", "lenet5-digits"])
     "; did you mean 'lenet5-mnist'?"
     """
-    near = get_close_matches(word, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    by_lower = {name.lower(): name for name in known}  # AdamW is adamw before it is adam
+    near = get_close_matches(word.lower(), list(by_lower), 1)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""

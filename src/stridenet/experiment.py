@@ -16,7 +16,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +28,7 @@ from stridenet import kernels
 from stridenet.assembly import Setup as Setup, prepare as prepare
 from stridenet.data.catalogue import open_data
 from stridenet.data.dataset import Splits
-from stridenet.errors import CheckpointCorruptError, printable
+from stridenet.errors import CheckpointCorruptError, ConfigError, printable
 from stridenet.files import clean_temporaries, new_folder, read_regular, write_atomic
 from stridenet.layout import Array
 from stridenet.model import FILE, Model
@@ -44,6 +46,7 @@ from stridenet.zoo import recipes
 from stridenet.zoo.recipes import Recipe
 
 Echo = Callable[[str], None]
+_PACE = 50  # steps that show the pace; the first is slow and says little
 
 
 class _Journal(Callback):
@@ -82,6 +85,7 @@ class Run:
         verbose: bool = False,
     ) -> None:
         self.setup, self.folder, self.echo, self.verbose = setup, folder, echo, verbose
+        self.deadline = deadline
         self.store = CheckpointStore(folder / "checkpoints")
         self.fingerprints = {"train": setup.splits.train.fingerprint(), "test": setup.splits.test.fingerprint()}
         self.identity = {"recipe": setup.recipe, "data": self.fingerprints, "kernels": kernels.resolve()}
@@ -98,18 +102,9 @@ class Run:
 
     def _budget(self, deadline: float) -> TimeBudget:
         """Ends the training early enough for the test and the pictures."""
-        images = len(self.setup.validation.dataset) + len(self.setup.splits.test)
-        reserve = 1 + 4 * self._a_picture()  # a second for files
+        test = self.setup.splits.test
+        images, reserve = len(self.setup.validation.dataset) + len(test), _reserve(test.classes)
         return TimeBudget(max(deadline - time.monotonic(), 0.001), images=images, reserve=reserve)
-
-    def _a_picture(self) -> float:
-        """Seconds for one picture: the first of a process loads what it needs, the second one shows the pace."""
-        classes, times = self.setup.splits.test.classes, [time.monotonic()]
-        with tempfile.TemporaryDirectory() as folder:
-            for _ in range(2):
-                plots.confusion(np.eye(len(classes), dtype=np.int64), classes, Path(folder) / "confusion.png")
-                times.append(time.monotonic())
-        return times[2] - times[1]
 
     def train(self, *, resume: bool = False) -> Metrics | None:
         """Train to the end and test once; None if the run was stopped before that.
@@ -193,8 +188,10 @@ class Run:
         if ended_by != "epochs":
             epochs = setup.recipe["train"]["epochs"]
             self.echo(f"ended    by {ended_by.replace('_', ' ')} in epoch {setup.trainer.epoch}/{epochs}")
-        self.echo(f"test     {metrics}, with the weights of epoch {setup.best.epoch + 1}")
-        self.echo(f"results  {printable(self.folder)}: {FILE}, history.jsonl, results.json and four pictures")
+        self.echo(_test_line(metrics, setup.best.epoch))
+        late = 0.0 if self.deadline is None else time.monotonic() - self.deadline
+        than = f"; {late:.1f} s longer than the time budget" if late > 0.05 else ""
+        self.echo(f"results  {printable(self.folder)}: {FILE}, history.jsonl, results.json and four pictures{than}")
         return metrics
 
     def _pictures(self, model: Model, scores: Array, metrics: Metrics) -> None:
@@ -206,6 +203,70 @@ class Run:
         first = next((layer for _, layer in model.network.children() if isinstance(layer, Conv2d)), None)
         if first is not None:
             plots.filters(first.weight.value, self.folder / "filters.png")
+
+
+def epochs_within(setup: Setup, seconds: float) -> int:
+    """How many epochs, with the test and the pictures behind them, fit into `seconds`; `setup` stays as it is.
+
+    A few steps and a batch of the validation images show the pace. They take a twentieth of `seconds`, or two steps.
+    """
+    begin, test, judged = time.monotonic(), setup.splits.test, setup.validation.dataset
+    reserve = _reserve(test.classes)
+    step, image = _pace(setup, seconds / 20)
+    left = seconds - (time.monotonic() - begin) - reserve - len(test) * image
+    return max(int(left / (len(setup.train) * step + len(judged) * image)), 0)
+
+
+def _pace(setup: Setup, patience: float) -> tuple[float, float]:
+    """Seconds of a training step, and of an image that is evaluated."""
+    trainer, judged = setup.trainer, setup.validation.dataset
+    tensors, meta = trainer.state()
+    few = setup.loader(judged.subset(np.arange(min(len(judged), setup.validation.batch_size))))
+    with blas_threads():
+        times = [time.monotonic()]
+        for x, y, weights in islice(setup.train.epoch(0), _PACE):
+            trainer.network.train().reseed(trainer.seed, trainer.optimizer.t)
+            trainer.step(x, y, weights)
+            times.append(time.monotonic())
+            if len(times) > 2 and times[-1] > times[0] + patience:
+                break
+        begin = time.monotonic()
+        for _ in scores_of(trainer.network.eval(), few):
+            pass
+        image = (time.monotonic() - begin) / len(few.dataset)
+    trainer.load_state(tensors, meta)
+    start = min(1, len(times) - 2)  # an epoch of a single step has no second one
+    return (times[-1] - times[start]) / (len(times) - 1 - start), image
+
+
+@cache
+def _reserve(classes: tuple[str, ...]) -> float:
+    """Seconds for four pictures and the files: the first picture of a process loads much, the second shows the pace."""
+    times = [time.monotonic()]
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):
+            plots.confusion(np.eye(len(classes), dtype=np.int64), classes, Path(folder) / "confusion.png")
+            times.append(time.monotonic())
+    return 1.5 + 4 * (times[2] - times[1])  # Python began before the budget was counted
+
+
+def result_line(folder: Path) -> str:
+    """What the finished run in `folder` said of its test.
+
+    Raises:
+        ConfigError: its results.json holds something else.
+    """
+    path = folder / "results.json"
+    results = from_json(read_regular(path, limit=MAX_BYTES), printable(path))
+    try:
+        test, epoch = results["test"], results["best_epoch"]
+        return _test_line(Metrics(test["n"], test["correct"], test["loss"], np.array(test["confusion"])), epoch)
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(f"{printable(path)}: expected the results of a run, got something else") from None
+
+
+def _test_line(metrics: Metrics, epoch: int) -> str:
+    return f"test     {metrics}, with the weights of epoch {epoch + 1}"
 
 
 def open_run(folder: Path) -> tuple[Recipe, Splits]:
@@ -220,6 +281,11 @@ def open_run(folder: Path) -> tuple[Recipe, Splits]:
         raise FileNotFoundError(f"{printable(folder)}: expected a run folder with recipe.json, got none")
     recipe = recipes.from_record(from_json(read_regular(path, limit=MAX_BYTES), printable(path)), printable(path))
     return recipe, open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in `folder` is done: its results are written last."""
+    return (folder / "results.json").exists()
 
 
 def next_folder(name: str, parent: Path = Path("runs")) -> Path:

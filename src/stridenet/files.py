@@ -86,7 +86,8 @@ def write_atomic(path: FilePath, data: bytes) -> None:
     """Make `data` the content of the file `path`, or leave the file as it was.
 
     Raises:
-        OSError: it cannot be written (the error names `path`), or reads back differently.
+        OSError: it cannot be written (the error names `path`, or its folder if that is missing), or reads back
+            differently.
         DataFormatError: `path` is a device, a FIFO or a socket.
     """
     target = Path(path)
@@ -104,8 +105,8 @@ def write_atomic(path: FilePath, data: bytes) -> None:
             raise
         _sync_folder(target.parent)
     except OSError as problem:
-        problem.filename, problem.filename2 = str(target), None
-        raise
+        named = target if target.parent.is_dir() else target.parent
+        raise OSError(problem.errno, problem.strerror, str(named)) from problem
 
 
 def _fill(descriptor: int, data: bytes) -> None:

@@ -176,9 +176,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     file = Path(path)
     if file.is_dir():
         if not (file / FILE).exists():
-            raise FileNotFoundError(
-                f"{printable(path)}: expected a run folder with {FILE}, got none; is the run begun?"
-            )
+            raise FileNotFoundError(f"{printable(path)}: expected a run folder with {FILE}, got none{_instead(file)}")
         file = file / FILE
     tensors, meta = load_tensors(file)
     who = printable(file)
@@ -197,6 +195,16 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise WeightsMismatchError(f"{who}: {error}") from None
     except (ConfigError, UnsupportedModelError) as error:
         raise UnsupportedModelError(f"{who}: {error}") from None
+
+
+def _instead(folder: Path) -> str:
+    """What to do about a folder without a model, as the end of a message."""
+    runs = sorted(folder.glob(f"*/{FILE}"))
+    if runs:
+        several = "several seeds" if (folder / "seeds.json").exists() else "several runs"
+        return f", this holds {several}: give {printable(runs[0].parent)}"
+    begun = (folder / "recipe.json").exists()
+    return "; the run has begun, its first epoch writes one" if begun else "; check the path"
 
 
 def _checked_fields(meta: Mapping[str, Any], who: str) -> dict[str, Any]:

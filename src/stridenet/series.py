@@ -15,6 +15,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple, cast
 
 from stridenet.errors import ConfigError, printable, shown
+from stridenet.experiment import is_finished
 from stridenet.files import read_regular, write_atomic
 from stridenet.shapes import integer
 from stridenet.strictjson import MAX_BYTES, from_json, to_json
@@ -64,7 +65,7 @@ class Series(NamedTuple):
 
     def finished(self, seed: int) -> bool:
         """Whether the run of a seed is done."""
-        return (self.run_folder(seed) / "results.json").exists()
+        return is_finished(self.run_folder(seed))
 
     def record(self) -> dict[str, Any]:
         """What the finished runs found, for seeds.json."""
@@ -79,7 +80,7 @@ class Series(NamedTuple):
         accuracies = [run["accuracy"] for run in runs]
         interval = t_interval(accuracies)
         return {
-            "recipe": self.recipe,
+            "recipe": self.recipe | {"train": {k: v for k, v in self.recipe["train"].items() if k != "seed"}},
             "seeds": self.seeds,
             "runs": runs,
             "mean": mean(accuracies) if accuracies else None,
@@ -132,6 +133,8 @@ def parse_seeds(text: str) -> list[int]:
         if last - first >= _MOST:
             raise ConfigError(f"--seeds: expected at most {_MOST} seeds, got {shown(text)}")
         seeds += range(first, last + 1)
-    if len(set(seeds)) < len(seeds) or len(seeds) > _MOST:
-        raise ConfigError(f"--seeds: expected at most {_MOST} seeds, each once, got {shown(text)}")
+    if len(seeds) > _MOST:
+        raise ConfigError(f"--seeds: expected at most {_MOST} seeds, got {shown(text)}")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds: expected each seed once, got {shown(text)}")
     return seeds

@@ -54,21 +54,25 @@ def integer(who: str, name: str, value: Any, *, minimum: int = 1) -> int:
     return result
 
 
-def number(who: str, name: str, value: Any, *, low: float, high: float, open_high: bool = False) -> float:
-    """`value` as a float in [low, high], or in [low, high) with `open_high`.
+def number(
+    who: str, name: str, value: Any, *, low: float, high: float, open_low: bool = False, open_high: bool = False
+) -> float:
+    """`value` as a float in [low, high], without `low` with `open_low`, without `high` with `open_high`.
 
     Raises:
         ConfigError: it is not a real number (a bool is none), not finite or out of range.
     """
-    limits = f"[{low:g}, {high:g}{')' if open_high else ']'}"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ConfigError(f"{who}: expected {name} to be a number in {limits}, got {shown(value)}")
+    limits = f"in {'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+    if high == math.inf:
+        limits = f"{'>' if open_low else '>='} {low:g}"
     try:
-        result = float(value)
+        result = float(value) if not isinstance(value, bool) and isinstance(value, Real) else math.nan
     except OverflowError:
         result = math.inf
-    if not (math.isfinite(result) and low <= result <= high) or (open_high and result == high):
-        raise ConfigError(f"{who}: expected {name} in {limits}, got {shown(value)}")
+    if not math.isfinite(result):
+        raise ConfigError(f"{who}: expected {name} to be a finite number {limits}, got {shown(value)}")
+    if not low <= result <= high or (open_low and result == low) or (open_high and result == high):
+        raise ConfigError(f"{who}: expected {name} {limits}, got {shown(value)}")
     return result
 
 
@@ -78,19 +82,16 @@ def positive(who: str, name: str, value: Any) -> float:
     Raises:
         ConfigError: it is not a real number, not finite, or not above 0.
     """
-    result = number(who, name, value, low=0.0, high=math.inf)
-    if result == 0.0:
-        raise ConfigError(f"{who}: expected {name} > 0, got {shown(value)}")
-    return result
+    return number(who, name, value, low=0.0, high=math.inf, open_low=True)
 
 
-def fraction(who: str, name: str, value: Any) -> float:
-    """`value` as a float in [0, 1).
+def fraction(who: str, name: str, value: Any, *, open_low: bool = False) -> float:
+    """`value` as a float in [0, 1), or in (0, 1) with `open_low`.
 
     Raises:
-        ConfigError: it is not a real number, or not in [0, 1).
+        ConfigError: it is not a real number, or not in that range.
     """
-    return number(who, name, value, low=0.0, high=1.0, open_high=True)
+    return number(who, name, value, low=0.0, high=1.0, open_low=open_low, open_high=True)
 
 
 def flag(who: str, name: str, value: Any) -> bool:

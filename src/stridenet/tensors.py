@@ -127,6 +127,8 @@ def _read_header(data: bytes, who: str) -> tuple[dict[str, _Entry], dict[str, st
     if len(data) < 8:
         _fail(who, "at least 8 bytes of safetensors", len(data))
     length = int.from_bytes(data[:8], "little")
+    if length > max(len(data) - 8, MAX_HEADER):  # a text or a picture: its first bytes are no length
+        _fail(who, "a model file (safetensors)", "another kind of file")
     room = min(len(data) - 8, MAX_HEADER)
     if not 2 <= length <= room:
         _fail(who, f"a safetensors header of 2 to {room} bytes", length)

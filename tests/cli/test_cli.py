@@ -144,6 +144,7 @@ def test_help_and_version_of_the_whole(capfd: pytest.CaptureFixture[str]) -> Non
         (["completion"], "Choose from: bash, zsh, fish"),
         (["completion", "powershell"], "'powershell' is not one of 'bash', 'zsh', 'fish'"),
         (["data", "verify", "digits"], "'digits' is not"),
+        (["data", "--json", "fetch", "mnist"], "--json stands behind fetch"),
         (["x" * 2**20], "x ... x"),
         (["train", "--" + "y" * 2**20], "See stridenet train --help."),
         (["train", "--lr", "z" * 2**20], "is not a valid float"),
@@ -200,7 +201,7 @@ def test_the_command_alone_shows_its_help(capfd: pytest.CaptureFixture[str]) -> 
         (["train", "lenet5-digits", "--init", ""], "--init: expected a model file or a run folder, got an empty text"),
         (["train", "--seeds", ""], "--seeds: expected seeds such as 0-4 or 0,1,7, got ''"),
         (["train", "--seeds", "4-0"], "--seeds: expected seeds such as"),
-        (["train", "--seeds", "0,0"], "--seeds: expected at most 1000 seeds, each once"),
+        (["train", "--seeds", "0,0"], "--seeds: expected each seed once, got '0,0'"),
         (["train", "--seeds", "0-99999999"], "--seeds: expected at most 1000 seeds"),
         (["train", "--seeds", "-1"], "--seeds: expected seeds such as"),
         (["train", "--seeds", "1," * 2**19], "--seeds: expected seeds such as"),
@@ -237,7 +238,8 @@ def test_a_value_that_cannot_be_is_one_line(
         (["evaluate", "model", "--data", "text"], "data text: expected a folder, got a file"),
         (["evaluate", "model", "--data", "folder"], "folder: expected the four IDX files"),
         (["predict", "none", "picture.png"], "none: no such file or directory"),
-        (["predict", "text", "picture.png"], "text: expected "),
+        (["predict", "text", "picture.png"], "text: expected a model file (safetensors), got another kind of file"),
+        (["predict", "picture.png", "picture.png"], "picture.png: expected a model file (safetensors), got another"),
         (["predict", "model", "none.png"], "none.png: no such file or directory"),
         (["predict", "model", "folder"], "folder: is a directory"),
         (["predict", "model", "text"], "text: expected a PNG, JPEG, BMP or PPM picture, got none that can be read"),
@@ -316,6 +318,9 @@ def test_debug_shows_the_traceback(stridenet_child: Any) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):")
     assert "FileNotFoundError" in done.stderr
+    assert "Traceback" in stridenet_child("evaluate", "none", "--debug").stderr
+    behind = stridenet_child("evaluate", "--", "--debug")  # a name
+    assert behind.stderr == "stridenet: --debug: no such file or directory; check the path\n"
     assert "Traceback" not in stridenet_child("evaluate", "none").stderr
 
 

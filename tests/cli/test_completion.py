@@ -24,6 +24,8 @@ def completed(*words: str) -> list[str]:
         (("train", ""), ["lenet5-digits", "lenet5-mnist"]),
         (("train", "--data", "mn"), ["mnist"]),
         (("train", "--time"), ["--time-budget"]),
+        (("train", "--kernels", ""), ["auto", "loops", "im2col"]),
+        (("train", "--kernels", "im"), ["im2col"]),
         (("evaluate", "run", "--data", "d"), ["digits"]),
         (("recipes", "--show", "lenet5-m"), ["lenet5-mnist"]),
         (("summary", "lenet5-m"), ["lenet5-mnist"]),

@@ -17,6 +17,9 @@ def test_the_data_sets_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
     out, err = capfd.readouterr()
     assert err == ""
     assert [line.split(maxsplit=1) for line in out.splitlines()] == [list(item) for item in NAMES.items()]
+    assert cli.run(["data", "--json"]) == 0
+    wanted = [{"name": name, "about": text} for name, text in NAMES.items()]
+    assert json.loads(capfd.readouterr().out) == wanted
 
 
 def test_fetch_says_where_the_files_are(
@@ -26,6 +29,8 @@ def test_fetch_says_where_the_files_are(
     monkeypatch.setattr("stridenet.data.fetch.fetch_mnist", lambda: tmp_path)
     assert cli.run(["data", "fetch", "mnist"]) == 0
     assert capfd.readouterr().out == f"mnist is in {tmp_path}\n"
+    assert cli.run(["data", "fetch", "mnist", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"name": "mnist", "folder": str(tmp_path)}
 
 
 @pytest.mark.parametrize("inside", ["", "mnist"])

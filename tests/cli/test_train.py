@@ -91,7 +91,7 @@ def test_options_replace_entries_of_the_recipe(recipe_file: Path, small_data: Pa
     data.symlink_to(small_data)
     arguments = ["--epochs", "1", "--batch-size", "77", "--lr", "0.003", "--seed", "4", "--data", "data"]
     assert cli.run(["train", "small.toml", *arguments, "--kernels", "im2col"]) == 0
-    recipe = load("runs/small-001").recipe
+    recipe = load("runs/small-data-001").recipe  # the folder says on what
     assert recipe["train"] | {"loss": 0} == {"epochs": 1, "batch_size": 77, "seed": 4, "loss": 0}
     assert recipe["optimizer"]["lr"] == 0.003
     assert recipe["data"]["name"] == str(data.absolute())
@@ -168,10 +168,18 @@ def test_the_number_of_threads_changes_no_bit(recipe_file: Path, no_pictures: No
 def test_a_time_budget_ends_the_run_also_when_it_goes_on(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_pictures: None
 ) -> None:
-    monkeypatch.setattr("stridenet.experiment.Run._a_picture", lambda self: 0.0)
+    monkeypatch.setattr("stridenet.experiment._reserve", lambda classes: 1.0)
     assert cli.run(["train", "small.toml", "--time-budget", "0.001s", "--out", "a"]) == 0
-    assert "ended    by time budget in epoch 1/3\n" in capfd.readouterr().out
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("budget   less than an epoch fits into the ")
+    assert lines[0].endswith(" s of a run, so the schedule is that of one")
+    assert "ended    by time budget in epoch 1/1" in lines
+    assert lines[-1].endswith(" s longer than the time budget")
     assert cli.run(["train", "small.toml", "--time-budget", "1h", "--out", "b"]) == 0
+    out = capfd.readouterr().out
+    assert "budget" not in out
+    assert cli.run(["train", "small.toml", "--out", "without"]) == 0
+    assert left_by(Path("b")) == left_by(Path("without"))
     assert json.loads(Path("b/results.json").read_text())["ended_by"] == "epochs"
     Path("c").mkdir()
     shutil.copytree("b/checkpoints", "c/checkpoints")
@@ -181,6 +189,23 @@ def test_a_time_budget_ends_the_run_also_when_it_goes_on(
     results = json.loads(Path("c/results.json").read_text())
     assert (results["ended_by"], results["epochs"]) == ("time_budget", 3)
     assert json.loads(Path("c/history.jsonl").read_text().splitlines()[-1])["step"] == 9
+
+
+def test_a_time_budget_sets_the_epochs_and_the_schedule(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    monkeypatch.setattr("stridenet.experiment.epochs_within", lambda setup, seconds: 2 if seconds < 3600 else 1 / 0)
+    monkeypatch.setattr("stridenet.experiment._reserve", lambda classes: 1.0)
+    assert cli.run(["train", "small.toml", "--time-budget", "10m", "--out", "a"]) == 0
+    out = capfd.readouterr().out
+    assert out.startswith("budget   2 of 3 epochs fit into the 600 s of a run, so the schedule is as long as that\n")
+    assert cli.run(["train", "small.toml", "--epochs", "2", "--out", "b"]) == 0
+    assert left_by(Path("a")) == left_by(Path("b"))
+    assert cli.run(["train", "small.toml", "--seeds", "0-1", "--time-budget", "61m", "--out", "c"]) == 0
+    assert capfd.readouterr().out.count("budget ") == 1
+    assert left_by(Path("c/seed-0")) == left_by(Path("b"))
+    Path("a/results.json").unlink()
+    assert cli.run(["train", "--resume", "a", "--time-budget", "2h"]) == 0  # its schedule is given
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("60s", 60), ("5m", 300), ("1h", 3600), ("1.5m", 90)])
@@ -223,6 +248,13 @@ def test_several_seeds_are_the_runs_of_each_and_their_mean(
     assert Path("runs/small-001/seed-0/results.json").stat().st_mtime_ns == before
 
 
+def test_one_seed_has_no_mean(recipe_file: Path, capfd: pytest.CaptureFixture[str], no_pictures: None) -> None:
+    assert cli.run(["train", "small.toml", "--epochs", "1", "--seeds", "3"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["seed", "results"]
+    assert not any(line.startswith("mean") for line in lines)
+
+
 def test_interrupted_seeds_go_on(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_pictures: None
 ) -> None:
@@ -262,6 +294,7 @@ def test_a_time_budget_is_shared_by_the_seeds(
         return Callback()
 
     monkeypatch.setattr("stridenet.experiment.Run._budget", budget)
+    monkeypatch.setattr("stridenet.experiment._reserve", lambda classes: 1.0)
     assert cli.run(["train", "small.toml", "--epochs", "1", "--seeds", "0-1", "--time-budget", "20m"]) == 0
     assert 0 < left[0] <= 600  # half of it
     assert 600 < left[1] <= 1200  # what the first one left
@@ -361,6 +394,26 @@ def test_the_digits_come_with_their_recipe(capfd: pytest.CaptureFixture[str], no
     assert "recipe   lenet5-digits" in capfd.readouterr().out
 
 
+def test_paths_in_a_recipe_file_begin_at_its_folder(
+    recipe_file: Path, small_data: Path, no_pictures: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", "small.toml", "--epochs", "1", "--out", "first"]) == 0
+    Path("deep").mkdir()
+    Path("deep/images").symlink_to(small_data)
+    text = (
+        recipe_file.read_text()
+        .replace(str(small_data), "images")
+        .replace("epochs = 3", 'epochs = 1, init = "../first"')
+    )
+    Path("deep/mine.toml").write_text(text)
+    assert cli.run(["train", "deep/mine.toml"]) == 0
+    recipe = load("runs/mine-001").recipe
+    assert recipe["data"]["name"] == str(Path("deep/images").absolute())
+    assert recipe["train"]["init"] == str(Path("deep/../first").absolute())
+    assert cli.run(["train", "deep/mine.toml", "--data", "digits"]) == 2  # a name is no path
+    assert "got 1x8x8" in capfd.readouterr().err
+
+
 # Going on
 
 
@@ -370,6 +423,7 @@ def test_two_trainers_do_not_share_a_folder(
 ) -> None:
     assert cli.run(["train", "small.toml", "--out", "run"]) == 0
     before = left_by(Path("run"))
+    Path("run/results.json").unlink()  # it was killed before its last file
     capfd.readouterr()
     with RunLock("run"):
         done = subprocess.run(
@@ -380,6 +434,31 @@ def test_two_trainers_do_not_share_a_folder(
     assert (done.stdout, done.stderr) == ("", message)
     assert left_by(Path("run")) == before
     assert cli.run(["train", "--resume", "run"]) == 0
+
+
+def test_a_finished_run_says_so_and_is_not_tested_again(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    assert cli.run(["train", "small.toml", "--epochs", "1", "--out", "run"]) == 0
+    test = capfd.readouterr().out.splitlines()[-2]
+    monkeypatch.setattr("stridenet.experiment.prepare", lambda *arguments, **options: 1 / 0)
+    assert cli.run(["train", "--resume", "run"]) == 0
+    assert capfd.readouterr() == (f"{test}\nresults  run: the run is finished, nothing was left to do\n", "")
+    assert cli.run(["train", "--resume", "run", "--json", "--quiet"]) == 0
+    assert json.loads(capfd.readouterr().out)["folder"] == "run"
+
+
+def test_what_is_slow_by_intent_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], recipe_file: Path
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise DownloadError("not in this test")
+
+    monkeypatch.setattr("stridenet.experiment.prepare", refuse)
+    for kernels, lines in (("loops", 1), ("im2col", 0)):
+        assert cli.run(["train", "small.toml", "--kernels", kernels]) == 1
+        out = capfd.readouterr().out
+        assert (out.count("\n"), out.startswith("kernels  loops is the definition")) == (lines, lines == 1)
 
 
 def race(tmp_path: Path, recipe_file: Path, number: int) -> None:
@@ -426,6 +505,7 @@ def test_a_run_does_not_go_on_when_its_data_changed(
     assert cli.run(["train", "small.toml", "--data", "data", "--out", "run"]) == 0
     images = data / "train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-1] + b"\x07")
+    Path("run/results.json").unlink()
     capfd.readouterr()
     assert cli.run(["train", "--resume", "run"]) == 1
     err = capfd.readouterr().err

@@ -355,10 +355,10 @@ def test_a_turn_by_half_a_circle_and_a_whole_shift_are_exact() -> None:
 def test_what_is_drawn_never_changes(step: Augmentation, digest: str) -> None:
     """Whole numbers go through, whole numbers come out: the same on every machine."""
     found = hashlib.sha256()
-    dataset = Dataset(numbered(), np.arange(40) % 2, ("a", "b"))
+    dataset = Dataset(numbered().astype(np.uint8), np.arange(40) % 2, ("a", "b"))
     for seed in range(5):
         for x, y, _ in Loader(dataset, 16, shuffle=True, augment=step, seed=seed).epoch(seed):
-            found.update(x.astype("<i8").tobytes() + y.astype("<i8").tobytes())
+            found.update(np.rint(255 * x).astype("<i8").tobytes() + y.astype("<i8").tobytes())
     assert found.hexdigest()[:16] == digest
 
 
@@ -467,8 +467,8 @@ def test_arguments_it_refuses(kind: type[Augmentation], others: dict[str, Any], 
     [
         ({"name": "random_shfit", "pixels": 1}, r"^recipe\.data\.augment\[0\]\.name: .*did you mean 'random_shift'\?"),
         ({"name": "random_shift", "pixel": 1}, r"^recipe\.data\.augment\[0\] random_shift: .*did you mean 'pixels'\?"),
-        ({"name": "random_shift"}, "expected the keys pixels as well"),
-        ({"name": "elastic", "alpha": 34}, "expected the keys sigma as well"),
+        ({"name": "random_shift"}, "expected the key pixels as well"),
+        ({"name": "elastic", "alpha": 34}, "expected the key sigma as well"),
         (
             {"name": "random_shift", "pixels": 0},
             r"augment\[0\]: RandomShift: expected pixels >= 1, got 0",
@@ -486,3 +486,9 @@ def test_entries_that_are_refused(entry: Any, message: str) -> None:
 def test_entries_are_a_list(entries: Any) -> None:
     with pytest.raises(ConfigError, match=r"recipe\.data\.augment: expected a list of entries"):
         build_augmentations(entries)
+
+
+@pytest.mark.parametrize("value", [RandomFlip(), [RandomFlip], None])
+def test_augmentations_are_made_from_a_list_of_augmentations(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^Augmentations: expected a list of Augmentation objects, got "):
+        Augmentations(value)

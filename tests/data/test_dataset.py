@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ AB = ("a", "b")
 
 
 def images(n: int = 2, dtype: Any = np.uint8) -> Any:
-    return np.arange(n * 6).reshape(n, 1, 2, 3).astype(dtype)
+    x = np.arange(n * 6).reshape(n, 1, 2, 3)
+    return (x if np.dtype(dtype).kind == "u" else x / 64).astype(dtype)
 
 
 def labelled(labels: list[int], k: int = 10) -> Dataset:
@@ -70,11 +72,22 @@ def test_non_finite_pixels_are_named(value: float, index: tuple[int, ...]) -> No
 
 
 @pytest.mark.promise("P02")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("low", "high"), [(0, 16), (-1, 1), (0, 1.001), (0, 255)])
+def test_float_images_outside_the_unit_range_are_refused(dtype: Any, low: float, high: float) -> None:
+    x = np.linspace(low, high, 12, dtype=dtype).reshape(2, 1, 2, 3)
+    message = f"float images in 0..1, got {low:g} to {high:g}; scale them, 0..255 by 1/255"
+    with pytest.raises(DataError, match=re.escape(message)):
+        Dataset(x, np.array([0, 1]), AB)
+    Dataset((x - x.min()) / (x.max() - x.min()), np.array([0, 1]), AB)
+
+
+@pytest.mark.promise("P02")
 @pytest.mark.parametrize("dtype", [">f4", ">f8"])
 def test_big_endian_images_are_converted(dtype: str) -> None:
     dataset = Dataset(images(dtype=dtype), np.array([0, 1]), AB)
     assert dataset.images.dtype.isnative
-    assert np.array_equal(dataset.images, images())
+    assert np.array_equal(64 * dataset.images, images())
 
 
 @pytest.mark.promise("P02")
@@ -137,16 +150,16 @@ def test_indices_that_subset_refuses(indices: Any) -> None:
 @pytest.mark.parametrize("part", [1, 7, 33, 0.1, 0.5, 0.99])
 def test_split_puts_every_image_into_one_of_two(part: float) -> None:
     rng = np.random.default_rng(0)
-    x = np.arange(100, dtype=np.float32).reshape(100, 1, 1, 1)
+    x = np.arange(100, dtype=np.float32).reshape(100, 1, 1, 1) / 128
     dataset = Dataset(x, rng.integers(0, 3, 100), tuple("abc"))
     for seed in range(5):
         rest, chosen = dataset.split(part, seed=seed)
         assert len(chosen) == (part if isinstance(part, int) else round(part * 100))
         for half in (rest, chosen):  # in their old order, each with its own label
-            rows = half.images.ravel().astype(int)
+            rows = (128 * half.images.ravel()).astype(int)
             assert np.array_equal(rows, np.sort(rows))
             assert np.array_equal(half.targets, dataset.targets[rows])
-        assert sorted([*rest.images.ravel(), *chosen.images.ravel()]) == list(range(100))
+        assert sorted(128 * np.append(rest.images, chosen.images)) == list(range(100))
 
 
 def test_split_is_stratified() -> None:
@@ -166,10 +179,10 @@ def test_split_depends_on_the_seed_alone() -> None:
 
 
 def test_split_draws_each_image_equally_often() -> None:
-    x = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
+    x = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1) / 32
     dataset = Dataset(x, np.arange(20) % 2, AB)
     drawn = np.concatenate([dataset.split(5, seed=seed)[1].images.ravel() for seed in range(800)])
-    counts = np.bincount(drawn.astype(int), minlength=20)
+    counts = np.bincount((32 * drawn).astype(int), minlength=20)
     assert np.all(np.abs(counts - 200) < 5 * np.sqrt(200))
 
 
@@ -230,11 +243,11 @@ def test_weights_it_refuses(weights: Any, message: str) -> None:
 
 
 def test_subset_and_split_keep_each_weight_with_its_image() -> None:
-    x = np.arange(1, 41, dtype=np.float32).reshape(40, 1, 1, 1)
+    x = np.arange(1, 41, dtype=np.float32).reshape(40, 1, 1, 1) / 64
     dataset = Dataset(x, np.arange(40) % 2, AB, np.arange(1.0, 41))
     for part in (dataset.subset([7, 3]), *dataset.split(10, seed=1), dataset.subset([])):
         assert part.weights is not None
-        assert np.array_equal(part.weights, part.images.ravel())
+        assert np.array_equal(part.weights, 64 * part.images.ravel())
     assert all(part.weights is None for part in labelled([0, 1] * 5).split(4, seed=1))
 
 
@@ -275,9 +288,9 @@ def test_class_weights_multiply_the_weights_that_are_there() -> None:
         ([1.0, -1.0], r"weights\[1\] in \[0, 1e\+30\], got -1.0"),
         ([1.0, float("nan")], r"weights\[1\]"),
         ([float("inf"), 1.0], r"weights\[0\]"),
-        ([True, 1.0], r"weights\[0\] to be a number"),
-        (["1", 1.0], r"weights\[0\] to be a number"),
-        (np.ones((2, 2)), r"weights\[0\] to be a number"),
+        ([True, 1.0], r"weights\[0\] to be a finite number"),
+        (["1", 1.0], r"weights\[0\] to be a finite number"),
+        (np.ones((2, 2)), r"weights\[0\] to be a finite number"),
     ],
 )
 def test_class_weights_it_refuses(class_weights: Any, message: str) -> None:
@@ -306,8 +319,8 @@ def test_fingerprint_sees_every_bit() -> None:
         Dataset(x2, y, AB),
         Dataset(x, y2, AB),
         Dataset(x.reshape(2, 1, 3, 2), y, AB),
-        Dataset(x.astype(np.float32), y, AB),
-        Dataset(x.astype(np.float64), y, AB),
+        Dataset((x / 16).astype(np.float32), y, AB),
+        Dataset(x / 16, y, AB),
         Dataset(x, y * 0, AB),
         Dataset(x, y * 0.0),
         Dataset(x, y, AB, np.array([1.0, 1.0])),

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from stridenet.data import images
+from stridenet.data.dataset import Dataset
 from stridenet.data.images import Framing, fit_image, read_image
 from stridenet.errors import ConfigError, DataError, DataLimitError, ImageError, ShapeError
 from stridenet.layout import Array
@@ -477,3 +478,9 @@ def test_a_digit_comes_back(view: str, kind: str, digits: Array, tmp_path: Path)
         assert np.median(result) < 0.2  # light ink on a dark ground
         similarities.append(float(np.corrcoef(result.ravel(), digit.ravel())[0, 1]))
     assert round(float(np.mean(similarities)), 9) >= (least if kind == "PNG" else least - 0.02)
+
+
+def test_framing_is_fitted_on_an_array() -> None:
+    dataset = Dataset(np.zeros((2, 1, 8, 8), np.uint8), np.array([0, 1]), ("a", "b"))
+    with pytest.raises(DataError, match=r"Framing\.fit: expected an array of images, got .*; use dataset\.images"):
+        Framing.fit(dataset)  # pyright: ignore[reportArgumentType]

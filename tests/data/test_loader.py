@@ -10,22 +10,23 @@ import numpy as np
 import pytest
 
 from stridenet import layout, seeding
+from stridenet.data.augment import Augmentations, RandomFlip, RandomShift
 from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Batch, Loader, to_unit
-from stridenet.errors import ConfigError, DataError
+from stridenet.errors import ConfigError, DataError, ShapeError
 
 Array = np.ndarray[Any, Any]
 
 
 def numbered(n: int, dtype: Any = np.float32, shape: tuple[int, int, int] = (1, 1, 1)) -> Dataset:
-    """Image i holds i in every pixel, and so does its target."""
-    x = np.broadcast_to(np.arange(n).reshape(n, 1, 1, 1), (n, *shape)).astype(dtype)
+    """Image i holds i / n in every pixel; its target is i."""
+    x = np.broadcast_to(np.arange(n).reshape(n, 1, 1, 1) / n, (n, *shape)).astype(dtype)
     return Dataset(x, np.arange(n), tuple(str(i) for i in range(n)))
 
 
 def pictures(n: int = 50, dtype: Any = np.uint8) -> Dataset:
     rng = np.random.default_rng(1)
-    x = rng.integers(0, 256, (n, 3, 5, 4)).astype(dtype)
+    x = (rng.integers(0, 256, (n, 3, 5, 4)) / (1 if dtype == np.uint8 else 255)).astype(dtype)
     return Dataset(x, rng.integers(0, 10, n), tuple("0123456789"))
 
 
@@ -75,7 +76,7 @@ def test_weights_come_with_their_images(drop_last: bool) -> None:
         assert weights is not None
         assert weights.dtype == np.float64
         assert np.array_equal(weights, targets + 0.5)
-        assert np.array_equal(weights, x.ravel() + 0.5)
+        assert np.array_equal(weights, np.rint(10 * x.ravel()) + 0.5)
         assert not np.shares_memory(weights, dataset.weights)
     assert drawn(loader) == drawn(Loader(plain, 4, shuffle=True, drop_last=drop_last, seed=3))
 
@@ -175,14 +176,14 @@ def test_every_byte_value_is_scaled_as_division_in_float32() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_float_images_stay_as_they_are(dtype: Any) -> None:
+def test_float_images_keep_their_values_in_float32(dtype: Any) -> None:
     dataset = pictures(dtype=dtype)
     batches = list(Loader(dataset, 8, shuffle=True).epoch(0))
     order = seeding.stream(0, "shuffle", 0).permutation(50)
     for b, (x, y, _) in enumerate(batches):
         rows = order[b * 8 : b * 8 + 8]
-        assert x.dtype == dtype
-        assert np.array_equal(x, dataset.images[rows])
+        assert x.dtype == np.float32
+        assert np.array_equal(x, dataset.images[rows].astype(np.float32))
         assert np.array_equal(y, dataset.targets[rows])
         layout.inner(x)
 
@@ -244,3 +245,33 @@ def test_drop_last_must_leave_a_batch() -> None:
 def test_epochs_and_starts_it_refuses_before_the_first_batch(e: Any, start: Any) -> None:
     with pytest.raises(ConfigError, match=r"Loader\.epoch: expected"):
         Loader(numbered(4), 2).epoch(e, start)
+
+
+def test_several_steps_are_taken_in_their_order() -> None:
+    def double(x: Array) -> Array:
+        return x * 2
+
+    steps: list[Any] = [jitter, RandomShift(2), jitter]
+    one = Loader(pictures(), 8, augment=Augmentations([RandomShift(2)]), transform=lambda x: scale(double(x)), seed=3)
+    listed = Loader(pictures(), 8, augment=[RandomShift(2)], transform=(double, scale), seed=3)
+    assert_equal_batches(list(listed.epoch(1)), list(one.epoch(1)))
+    rng, x = seeding.stream(0, "augment", 0, 0), to_unit(pictures().images)
+    for step in steps:
+        x = step(x, rng)
+    assert np.array_equal(next(Loader(pictures(), 50, augment=steps).epoch(0))[0], x)
+    assert_equal_batches(
+        list(Loader(pictures(), 8, augment=[], transform=[]).epoch(0)), list(Loader(pictures(), 8).epoch(0))
+    )
+
+
+@pytest.mark.parametrize("name", ["augment", "transform"])
+@pytest.mark.parametrize("value", [3, [scale, 3], RandomFlip, [RandomFlip], "flip"])
+def test_steps_that_cannot_be_called_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"Loader: expected {name} as a callable or a list of them, got "):
+        Loader(pictures(), 8, **{name: value})
+
+
+@pytest.mark.parametrize("augment", [RandomShift(4), [RandomFlip(), RandomShift(4)], Augmentations([RandomShift(4)])])
+def test_images_too_small_for_an_augmentation_are_found_before_training(augment: Any) -> None:
+    with pytest.raises(ShapeError, match=r"RandomShift: expected images larger than 4 pixels.*got 5x4"):
+        Loader(pictures(), 8, augment=augment)

@@ -118,8 +118,8 @@ def test_nothing_cannot_be_fitted() -> None:
         ([0.0], [-1.0], r"expected std\[0\]"),
         ([0.0], [float("nan")], r"expected std\[0\]"),
         ([float("inf")], [1.0], r"expected mean\[0\]"),
-        ([0.0, "x"], [1.0, 1.0], r"mean\[1\] to be a number"),
-        ([0.0], [True], r"std\[0\] to be a number"),
+        ([0.0, "x"], [1.0, 1.0], r"mean\[1\] to be a finite number"),
+        ([0.0], [True], r"std\[0\] to be a finite number"),
         ([0.0], [1.0, 1.0], "1 means, 2 stds"),
         (0.5, [1.0], "mean to be a list"),
         ("0", [1.0], "mean to be a list"),
@@ -293,10 +293,10 @@ def test_museum_b20_statistics_do_not_see_the_test_images() -> None:
             {"name": "resize", "sise": 4},
             r"transform\[1\] resize: expected one of size, got 'sise'; did you mean 'size'\?",
         ),
-        ({"name": "resize"}, r"transform\[1\] resize: expected the keys size as well"),
+        ({"name": "resize"}, r"transform\[1\] resize: expected the key size as well"),
         ({"name": "resize", "size": "4"}, r"transform\[1\]: Resize: expected size to be an integer"),
-        ({"name": "normalize", "mean": [0.0, 0.0]}, r"transform\[1\] normalize: expected the keys std as well"),
-        ({"name": "pad", "padding": 1, "value": "x"}, r"transform\[1\]: Pad: expected value to be a number"),
+        ({"name": "normalize", "mean": [0.0, 0.0]}, r"transform\[1\] normalize: expected the key std as well"),
+        ({"name": "pad", "padding": 1, "value": "x"}, r"transform\[1\]: Pad: expected value to be a finite number"),
     ],
 )
 def test_entries_that_are_refused(entry: Any, message: str) -> None:
@@ -317,7 +317,7 @@ def test_entries_are_a_list(entries: Any) -> None:
 def test_a_stored_pipeline_is_complete() -> None:
     with pytest.raises(ConfigError, match="expected the keys mean, std as well"):
         Pipeline.from_spec([{"name": "normalize"}])
-    with pytest.raises(ConfigError, match="expected the keys mean as well"):
+    with pytest.raises(ConfigError, match="expected the key mean as well"):
         Pipeline.from_spec([{"name": "mean_image"}])
 
 
@@ -416,3 +416,9 @@ def test_a_mean_image_refuses_other_shapes() -> None:
     for shape in [(3, 5, 7), (1, 7, 5), (3, 7, 6)]:
         with pytest.raises(ShapeError, match="SubtractMean: expected images of 3x7x5, got"):
             step(photos((2, *shape)))
+
+
+@pytest.mark.parametrize("value", [Resize(4), [Resize], [Pipeline([Resize(4)])], [np.negative], None, "resize"])
+def test_a_pipeline_is_made_from_a_list_of_transforms(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^Pipeline: expected a list of Transform objects, got "):
+        Pipeline(value)

@@ -236,19 +236,23 @@ def test_the_other_layers_by_hand() -> None:
         Conv2d(3, 4, 1, stride=2, rng=rng),
     )
     network = Sequential(block, AvgPool2d(2), Residual(ReLU()), GlobalAvgPool2d(), Flatten(), Softmax())
-    body, pool, inside, whole, _, _ = cost(network, (3, 8, 8))
-    first, second, aside = 64 * 28, 64 * 36, 64 * 4
-    assert body.connections == first + second + aside
-    assert body.macs == 64 * 27 + 64 * 36 + 64 * 3
-    assert body.parameters == 4 * 28 + 8 + 4 * 36 + 4 * 4
-    assert body.receptive_field == (7, 7)  # 3, then 3 at a step of 2
-    assert (pool.connections, pool.macs, pool.receptive_field) == (16 * 4, 0, (9, 9))
-    assert (inside.connections, inside.receptive_field) == (0, (9, 9))
+    rows = {row.name: row for row in cost(network, (3, 8, 8))}
+    body = ["0.body.0", "0.body.1", "0.body.2", "0.body.3", "0.body.4"]
+    assert list(rows) == [*body, "0.shortcut", "0", "1", "2.body", "2", "3", "4", "5"]
+    assert [rows[name].connections for name in ("0.body.0", "0.body.3", "0.shortcut")] == [64 * 28, 64 * 36, 64 * 4]
+    assert [rows[name].macs for name in ("0.body.0", "0.body.3", "0.shortcut")] == [64 * 27, 64 * 36, 64 * 3]
+    assert sum(rows[name].parameters for name in body) == 4 * 28 + 8 + 4 * 36
+    assert [rows[name].receptive_field for name in ("0.body.4", "0.shortcut", "0")] == [(7, 7), (1, 1), (7, 7)]
+    own = rows["0"]  # the sum of both ways
+    assert (own.layer, own.parameters, own.connections, own.macs, own.output_shape) == ("Residual", 0, 0, 0, (4, 4, 4))
+    pool, inside, whole = rows["1"], rows["2"], rows["3"]
+    assert (pool.connections, pool.macs, pool.receptive_field) == (16 * 4, 0, (8, 8))  # 9, but there are only 8
+    assert (inside.connections, inside.receptive_field) == (0, (8, 8))
     assert (whole.connections, whole.receptive_field) == (16, (8, 8))
 
 
 def test_behind_an_unknown_layer_nothing_is_seen() -> None:
     rng = np.random.default_rng(0)
-    known, behind = cost(Sequential(Residual(Conv2d(1, 1, 3, padding=1, rng=rng)), Residual(Gain())), (1, 4, 4))
+    _, known, _, behind = cost(Sequential(Residual(Conv2d(1, 1, 3, padding=1, rng=rng)), Residual(Gain())), (1, 4, 4))
     assert known.receptive_field == (3, 3)
     assert behind.receptive_field is None

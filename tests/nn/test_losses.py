@@ -321,7 +321,7 @@ def test_label_smoothing_that_is_refused(value: Any) -> None:
 @pytest.mark.promise("P01")
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "1", None, True])
 def test_a_margin_that_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigError, match=r"^hinge: expected margin .*\[0, inf\], got "):
+    with pytest.raises(ConfigError, match=r"^hinge: expected margin .*>= 0, got "):
         hinge(np.zeros((2, 3)), np.array([0, 1]), margin=value)
 
 

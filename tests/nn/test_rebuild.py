@@ -161,7 +161,7 @@ def deep(levels: int = 10_000) -> Any:
         ({"kind": ["ReLU"]}, "of a known kind"),
         ({"kind": {"kind": "ReLU"}}, "of a known kind"),
         ({"kind": "ReLU", "inplace": True}, "ReLU: .*'inplace'"),
-        ({"kind": "Linear", "in_features": 2}, "Linear: expected the keys out_features as well"),
+        ({"kind": "Linear", "in_features": 2}, "Linear: expected the key out_features as well"),
         ({**LINEAR, "rng": 3}, "Linear: .*'rng'"),
         ({**LINEAR, "init": "zeros"}, "Linear: .*'init'"),
         ({**LINEAR, 3: 4}, "Linear: expected one of .*, got 3"),

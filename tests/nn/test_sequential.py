@@ -135,10 +135,22 @@ def test_input_shape_is_kept_as_a_tuple() -> None:
 
 
 def test_repr_lists_the_layers() -> None:
-    assert (
-        repr(Sequential(ReLU(), Sequential(Flatten())))
-        == "Sequential(\n  [0] ReLU()\n  [1] Sequential(\n  [0] Flatten()\n)\n)"
-    )
+    network = Sequential(Linear(1, 2, rng=rng()), Residual(Sequential(ReLU())), Sequential(Flatten()))
+    assert repr(network).splitlines() == [
+        "Sequential(",
+        "  [0] Linear(1, 2)",
+        "  [1] Residual(",
+        "    Sequential(",
+        "      [0] ReLU()",
+        "    ),",
+        "    shortcut=None",
+        "  )",
+        "  [2] Sequential(",
+        "    [0] Flatten()",
+        "  )",
+        ")",
+    ]
+    assert repr(Sequential()) == "Sequential(\n)"
 
 
 # --- residuals

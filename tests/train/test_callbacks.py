@@ -20,7 +20,7 @@ from stridenet.nn.sequential import Sequential
 from stridenet.optim.optimizers import SGD
 from stridenet.train.callbacks import BestWeights, Checkpoints, Progress
 from stridenet.train.checkpoint import CheckpointStore
-from stridenet.train.policies import WeightAverage
+from stridenet.train.policies import ReduceOnPlateau, WeightAverage
 from stridenet.train.trainer import Callback, Trainer
 
 
@@ -318,6 +318,14 @@ def test_without_validation_the_line_has_no_accuracy() -> None:
     lines: list[str] = []
     make(Progress(4, 1, lines.append, bar=False)).fit(loader(), epochs=1)
     assert "validation" not in lines[0]
+
+
+def test_a_learning_rate_that_a_callback_lowered_is_shown() -> None:
+    lines: list[str] = []
+    trainer = make(ReduceOnPlateau(factor=0.5, patience=0, min_delta=9.0), Progress(4, 3, lines.append, bar=False))
+    trainer.fit(loader(), loader(), epochs=3)
+    assert [line.rpartition(" s")[2] for line in lines] == ["", "", f"   lr {trainer.history[2]['lr']:.3g}"]
+    assert trainer.history[2]["lr"] == 0.5 * trainer.history[0]["lr"]
 
 
 def test_the_bar_shows_epoch_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,9 @@ def test_a_folder_that_is_gone_is_a_checkpoint_error(tmp_path: Path) -> None:
     store = store_of(tmp_path, 1)
     store.path(1).unlink()
     tmp_path.rmdir()
-    with pytest.raises(CheckpointError, match=r"step-000000002.*No such file or directory"):
+    with pytest.raises(
+        CheckpointError, match=r"step-000000002.*No such file or directory; its folder must exist; make"
+    ):
         store.save(2, tensors_of(2), {})
     with pytest.raises(CheckpointError, match="expected a folder of checkpoints, got: No such file"):
         store.latest()

@@ -617,3 +617,36 @@ def test_the_limit_of_blas_threads_is_set_and_lifted_by_the_main_thread_alone() 
         for thread in threads:
             thread.join(30)
         assert limits() == {2}
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize("callbacks", [[BestWeights], BestWeights(), None, [BestWeights(), "stop"]])
+def test_callbacks_are_a_list_of_callbacks(callbacks: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Trainer: expected a list of callbacks, such as \[BestWeights\(\)\], got"):
+        trainer_of(network(), callbacks=callbacks)
+
+
+@pytest.mark.parametrize("data", [dataset(), dataset().images, None])
+def test_only_a_loader_is_trained_and_judged_on(data: Any) -> None:
+    trainer, loader, got = trainer_of(network()), Loader(dataset(), 8), type(data).__name__
+    with pytest.raises(
+        ConfigError, match=rf"Trainer\.fit: expected a Loader, got {got}; Loader\(dataset, batch_size\)"
+    ):
+        trainer.fit(data, epochs=1)
+    if data is not None:
+        with pytest.raises(ConfigError, match=r"Trainer\.fit: expected a Loader"):
+            trainer.fit(loader, data, epochs=1)
+    with pytest.raises(ConfigError, match="evaluate: expected a Loader"):
+        trainer.evaluate(data)
+    assert trainer.optimizer.t == 0
+
+
+def test_images_of_float64_are_trained_as_those_of_float32() -> None:
+    x, losses = dataset(8).images / 255, []
+    for images in (x, x.astype(np.float32)):
+        trainer = trainer_of(network())
+        trainer.fit(Loader(Dataset(images, dataset(8).targets, ("a", "b", "c")), 8), epochs=2)
+        losses.append([row["train_loss"] for row in trainer.history])
+    assert losses[0] == losses[1]

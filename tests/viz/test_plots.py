@@ -120,7 +120,7 @@ def test_curves_state_the_best_epoch_with_n_and_interval(tmp_path: Path, figures
     assert "Validation accuracy 99.12 % (best, epoch 6)" in text
     assert "of 5 000 validation images, 95 % interval 98.82 to 99.34" in text
     loss, error, rate = figures[0].axes
-    assert (loss.get_ylabel(), error.get_ylabel(), rate.get_ylabel()) == ("loss (nats)", "error (%)", "learning rate")
+    assert (loss.get_ylabel(), error.get_ylabel(), rate.get_ylabel()) == ("loss", "error (%)", "learning rate")
     assert rate.get_xlabel() == "epoch"
     assert loss.get_yscale() == "log"  # from 2 to 0.03
     assert [line.get_label() for line in loss.lines] == ["training", "validation"]
@@ -141,7 +141,7 @@ def test_curves_of_one_epoch_show_points_on_one_whole_tick(tmp_path: Path, figur
 
 def test_curves_without_validation_have_no_error_panel(tmp_path: Path, figures: list[Any]) -> None:
     plots.curves(without_validation(history(4)), tmp_path / "c.png")
-    assert [axes.get_ylabel() for axes in figures[0].axes] == ["loss (nats)", "learning rate"]
+    assert [axes.get_ylabel() for axes in figures[0].axes] == ["loss", "learning rate"]
     assert "Training loss 0.27 after epoch 4" in words(figures[0])
 
 
@@ -154,6 +154,11 @@ def test_curves_bear_gaps_perfect_scores_and_infinite_loss(tmp_path: Path) -> No
     plots.curves(history(200), tmp_path / "long.png")
     with pytest.raises(ConfigError, match=r"plots\.curves: expected at least one epoch"):
         plots.curves([], tmp_path / "none.png")
+
+
+def test_no_mistake_is_the_most_frequent_where_each_came_once(tmp_path: Path, figures: list[Any]) -> None:
+    plots.confusion(np.array([[9, 1], [1, 9]]), ["cat", "dog"], tmp_path / "c.png")
+    assert "no mistake more than once" in words(figures[0])
 
 
 def test_confusion_colours_the_worst_error_darkest_and_no_hit(tmp_path: Path, figures: list[Any]) -> None:

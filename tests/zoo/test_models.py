@@ -63,6 +63,9 @@ def test_arguments_that_cannot_be() -> None:
 
 def test_networks_are_made_by_name() -> None:
     assert repr(models.make("lenet5", {"classes": 3}, rng=rng())) == repr(lenet5(classes=3, rng=rng()))
+    fitting = {"classes": 4, "channels": 3, "depth": 9}  # what the network has no argument for is left aside
+    wanted = repr(lenet5(classes=3, channels=3, rng=rng()))
+    assert repr(models.make("lenet5", {"classes": 3}, rng=rng(), fitting=fitting)) == wanted
     with pytest.raises(
         ConfigError, match=r"recipe\.model\.name: expected one of lenet5, got 'lenet6'; did you mean 'lenet5'\?"
     ):

@@ -144,13 +144,13 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "no table": ({"train": 3}, r"recipe\.train: expected a table \[train\], got 3"),
     "missing": ({"optimizer.lr": None}, r"recipe\.optimizer\.lr: expected a value, got none"),
     "missing section": ({"model": None}, r"recipe\.model\.name: expected a value, got none"),
-    "text for number": ({"optimizer.lr": "0.1"}, r"recipe\.optimizer\.lr: expected int or float, got '0\.1'"),
-    "bool for number": ({"optimizer.lr": True}, r"recipe\.optimizer\.lr: expected int or float, got True"),
-    "bool for integer": ({"train.epochs": True}, r"recipe\.train\.epochs: expected int, got True"),
-    "float for integer": ({"train.epochs": 2.0}, r"recipe\.train\.epochs: expected int, got 2\.0"),
-    "number for bool": ({"optimizer.nesterov": 1}, r"recipe\.optimizer\.nesterov: expected bool, got 1"),
-    "number for text": ({"model.name": 5}, r"recipe\.model\.name: expected str, got 5"),
-    "text for list": ({"data.transform": "normalize"}, r"recipe\.data\.transform: expected list, got 'normalize'"),
+    "text for number": ({"optimizer.lr": "0.1"}, r"recipe\.optimizer\.lr: expected a number, got '0\.1'"),
+    "bool for number": ({"optimizer.lr": True}, r"recipe\.optimizer\.lr: expected a number, got True"),
+    "bool for integer": ({"train.epochs": True}, r"recipe\.train\.epochs: expected a whole number, got True"),
+    "float for integer": ({"train.epochs": 2.0}, r"recipe\.train\.epochs: expected a whole number, got 2\.0"),
+    "number for bool": ({"optimizer.nesterov": 1}, r"recipe\.optimizer\.nesterov: expected true or false, got 1"),
+    "number for text": ({"model.name": 5}, r"recipe\.model\.name: expected text, got 5"),
+    "text for list": ({"data.transform": "normalize"}, r"recipe\.data\.transform: expected a list, got 'normalize'"),
     "NaN": ({"optimizer.lr": float("nan")}, r"recipe\.optimizer\.lr: expected a finite number, got nan"),
     "infinity": ({"published.test": float("inf")}, r"recipe\.published\.test: expected a finite number, got inf"),
     "NaN inside": ({"schedule.momentum": [float("nan")]}, r"expected a value that JSON has"),
@@ -160,26 +160,26 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "no batch": ({"train.batch_size": 0}, r"recipe\.train: expected batch_size >= 1, got 0"),
     "negative seed": ({"train.seed": -1}, r"recipe\.train: expected seed >= 0, got -1"),
     "an option": ({"train.--epochs": 3}, r"recipe\.train: expected keys epochs, .*, got '--epochs'; did you mean 'ep"),
-    "policy": ({"train.early_stopping": 5}, r"recipe\.train\.early_stopping: expected dict, got 5"),
+    "policy": ({"train.early_stopping": 5}, r"recipe\.train\.early_stopping: expected a table, got 5"),
     "its key": (
         {"train.early_stopping": {"patienc": 5}},
         r"recipe\.train\.early_stopping: expected keys patience, min_delta, got 'patienc'; did you mean 'patience'\?",
     ),
     "its type": (
         {"train.early_stopping": {"patience": "5"}},
-        r"recipe\.train\.early_stopping\.patience: expected int, got '5'",
+        r"recipe\.train\.early_stopping\.patience: expected a whole number, got '5'",
     ),
     "its bool": (
         {"train.weight_average": {"start_epoch": True}},
-        r"weight_average\.start_epoch: expected int, got True",
+        r"weight_average\.start_epoch: expected a whole number, got True",
     ),
     "its NaN": (
         {"train.reduce_on_plateau": {"factor": float("nan")}},
         r"recipe\.train\.reduce_on_plateau\.factor: expected a finite number, got nan",
     ),
-    "class weights": ({"train.class_weights": 3}, r"recipe\.train\.class_weights: expected str or list, got 3"),
+    "class weights": ({"train.class_weights": 3}, r"recipe\.train\.class_weights: expected text or a list, got 3"),
     "no frozen layer": ({"train.freeze": 0}, r"recipe\.train: expected freeze >= 1, got 0"),
-    "init": ({"train.init": ["a"]}, r"recipe\.train\.init: expected str, got \['a'\]"),
+    "init": ({"train.init": ["a"]}, r"recipe\.train\.init: expected text, got \['a'\]"),
     "no warm-up": ({"schedule.warm_up": 0}, r"recipe\.schedule: expected warm_up >= 1, got 0"),
     "huge seed": ({"train.seed": 2**60}, r"recipe\.train: expected seed <= "),
 }
@@ -257,9 +257,9 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
         {"optimizer.name": "sdg"},
         r"recipe\.optimizer\.name: expected one of adadelta, .*, sgd, got 'sdg'; did you",
     ),
-    "its keys": ({"optimizer.betas": [0.9, 0.99]}, r"recipe\.optimizer sgd: expected one of .*, got 'betas'"),
+    "its keys": ({"optimizer.betas": [0.9, 0.99]}, r"recipe\.optimizer sgd: expected one of lr, .*, got 'betas'"),
     "no lr": ({"optimizer.lr": 0}, "recipe.optimizer: expected lr > 0, got 0"),
-    "negative lr": ({"optimizer.lr": -0.1}, "recipe.optimizer: expected lr"),
+    "negative lr": ({"optimizer.lr": -1}, "recipe.optimizer: expected lr > 0, got -1"),
     "momentum": ({"optimizer.momentum": 1.0}, r"SGD: expected momentum.* in \[0, 1\)"),
     "decay": ({"optimizer.weight_decay": -1}, "SGD: expected weight_decay"),
     "decay mode": (
@@ -268,13 +268,28 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "betas": ({"optimizer.name": "adam", "optimizer.betas": [0.9]}, "Adam: expected betas"),
     "schedule": ({"schedule.name": "cosin"}, r"recipe\.schedule\.name: expected one of .*; did you mean 'cosine'\?"),
-    "its key": ({"schedule.every": 3}, r"recipe\.schedule constant: expected no arguments, got 'every'"),
+    "its key": (
+        {"schedule.every": 3},
+        r"recipe\.schedule constant: expected one of unit, momentum, warm_up, got 'every'",
+    ),
+    "warmup": (
+        {"schedule.name": "cosine", "schedule.warmup": 50},
+        r"schedule cosine: expected one of unit, momentum, warm_up, final, got 'warmup'; did you mean 'warm_up'\?",
+    ),
+    "final above lr": (
+        {"schedule.name": "cosine", "schedule.final": 0.5},
+        r"recipe\.schedule\.final: expected at most the lr of 0\.1, got 0\.5",
+    ),
     "unit": ({"schedule.unit": "batch"}, r"recipe\.schedule\.unit: expected one of epoch, step, got 'batch'"),
     "no step": ({"schedule.name": "step"}, "expected one of every and milestones"),
     "cycle": ({"schedule.momentum": [0.9, 0.8, 0.7]}, r"recipe\.schedule\.momentum: expected \[high, low\], got"),
     "cycle of texts": (
         {"schedule.momentum": ["a", "b"]},
-        r"recipe\.schedule\.momentum: one_cycle_momentum: expected high",
+        r"recipe\.schedule\.momentum: expected high to be a finite number in \[0, 1\), got 'a'",
+    ),
+    "cycle the wrong way round": (
+        {"schedule.momentum": [0.85, 0.95]},
+        r"recipe\.schedule\.momentum: expected \[high, low\], got \[0\.85, 0\.95\]; turn",
     ),
     "no cycle": ({"schedule.momentum": []}, r"recipe\.schedule\.momentum: expected \[high, low\], got \[\]"),
     "cycle by epochs": (
@@ -287,7 +302,14 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "model": ({"model.name": "resnet"}, r"recipe\.model\.name: expected one of lenet5, got 'resnet'"),
     "argument": ({"model.args": {"clases": 10}}, r"recipe\.model lenet5: .*; did you mean 'classes'\?"),
-    "classes": ({"model.args": {"classes": 9}}, r"recipe\.model: expected a score for each of 10 classes"),
+    "classes": (
+        {"model.args": {"classes": 9}},
+        r"recipe\.model: expected a score for each of the 10 classes of the data, got 9; give args = { classes = 10 }",
+    ),
+    "channels": (
+        {"model.args": {"channels": 3}},
+        r"expected images of 3x28x28 for lenet5, got 1x28x28; give args = { channels = 1 } under \[model\]",
+    ),
     "size": (
         {"model.args": {"input_size": 32}},
         r'expected images of 1x32x32 for lenet5, got 1x28x28; put { name = "resize", size = 32 } first into',
@@ -295,13 +317,13 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
     "transform": ({"data.transform": [{"name": "normalise"}]}, r"transform\[0\]\.name: .*; did you mean 'normalize'\?"),
     "augment": ({"data.augment": [{"name": "flip"}]}, r"augment\[0\]\.name: expected one of affine, .*, got 'flip'"),
     "augment as text": ({"data.augment": ["random_shift"]}, r"augment\[0\]: expected an entry with a name"),
-    "negative clip": ({"train.clip_norm": -1}, r"Trainer: expected clip_norm"),
-    "class weight": ({"train.class_weights": [1, 2]}, r"recipe\.train\.class_weights: Dataset\.weigh: expected "),
+    "negative clip": ({"train.clip_norm": -1}, r"recipe\.train\.clip_norm: expected clip_norm > 0, got -1"),
+    "class weight": ({"train.class_weights": [1, 2]}, r"recipe\.train\.class_weights: expected \"balanced\" or "),
     "no weights": (
         {"train.class_weights": [0] * 10},
-        r"recipe\.train\.class_weights: Dataset: expected weights >= 0 that are not all zero",
+        r"recipe\.train\.class_weights: expected weights >= 0 that are not all zero",
     ),
-    "unknown weights": ({"train.class_weights": "equal"}, r"recipe\.train\.class_weights: Dataset\.weigh: expected "),
+    "unknown weights": ({"train.class_weights": "equal"}, r"recipe\.train\.class_weights: expected .*balanced"),
     "patience": (
         {"train.early_stopping": {"patience": -1}},
         r"recipe\.train\.early_stopping: EarlyStopping: expected patience >= 1, got -1",
@@ -312,23 +334,42 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "average": (
         {"train.weight_average": {"decay": 1}},
-        r"recipe\.train\.weight_average: WeightAverage: expected decay",
+        r"recipe\.train\.weight_average: WeightAverage: expected decay in \(0, 1\), got 1",
+    ),
+    "no average": (
+        {"train.weight_average": {"decay": 0}},
+        r"recipe\.train\.weight_average: WeightAverage: expected decay in \(0, 1\), got 0",
+    ),
+    "average too late": (
+        {"train.weight_average": {"start_epoch": 1}},
+        r"recipe\.train\.weight_average\.start_epoch: expected less than the epochs of the run, 1, got 1",
     ),
     "frozen alone": ({"train.freeze": 1}, r"recipe\.train\.freeze: expected train\.init beside it, got none"),
     "key of adam": (
         {"optimizer.name": "adamw", "optimizer.decay_mode": "l2"},
         r"optimizer adamw: .*, got 'decay_mode'",
     ),
-    "no factor": ({"schedule.name": "exponential"}, r"recipe\.schedule exponential: expected the keys factor as well"),
+    "no factor": (
+        {"schedule.name": "exponential"},
+        r"recipe\.schedule exponential: expected the key factor as well, got none",
+    ),
     "long warm-up": (
         {"schedule.warm_up": 23},
         r"recipe\.schedule\.warm_up: expected fewer than the 23 steps of the run, got 23",
+    ),
+    "names before a long warm-up": (
+        {"schedule.warm_up": 23, "schedule.name": "cosin"},
+        r"recipe\.schedule\.name: expected one of",
+    ),
+    "optimizer before a long warm-up": (
+        {"schedule.warm_up": 23, "optimizer.name": "sdg"},
+        r"recipe\.optimizer\.name: expected one of",
     ),
     "momentum of adagrad": (
         {"optimizer.name": "adagrad", "schedule.momentum": [0.9, 0.8]},
         r"recipe\.schedule\.momentum: expected an optimizer that has momentum, got adagrad",
     ),
-    "no validation": ({"data.validation": 0}, "expected part >= 1, got 0"),
+    "no validation": ({"data.validation": 0}, r"recipe\.data\.validation: expected part >= 1, got 0"),
     "all validation": ({"data.validation": 1.0}, r"expected a fraction in \(0, 1\), got 1\.0"),
     "more validation": ({"data.validation": 5000}, r"expected a part of 1 to 199 of the 200 images, got 5000"),
 }
@@ -341,6 +382,16 @@ def test_a_recipe_that_cannot_be_made_is_refused(name: str) -> None:
     recipe = recipes.check(changed(changes), "mine")
     with pytest.raises(ConfigError, match=message):
         experiment.prepare(recipe, noise((1, 28, 28), 200))
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((1, 28, 28), 5), ((3, 28, 28), 10)])
+def test_classes_and_channels_that_args_leave_out_are_those_of_the_data(shape: tuple[int, ...], classes: int) -> None:
+    data = noise(shape, 200).train
+    data = Dataset(data.images, data.targets % classes, tuple(map(str, range(classes))))
+    recipe = recipes.check(changed({}), "mine")
+    network = experiment.prepare(recipe, Splits(data, data, "noise", "nowhere")).network
+    assert (network.input_shape, network.output_shape(shape)) == (shape, (classes,))
+    assert recipe["model"]["args"] == {}  # the run is that of the recipe as it was written
 
 
 def test_every_schedule_can_be_named() -> None:
@@ -425,7 +476,12 @@ def test_the_section_of_the_training_reaches_the_trainer() -> None:
         "weight_average": {"decay": 0.9, "start_epoch": 2},
     }
     changes = {f"train.{name}": table for name, table in policies.items()}
-    changes |= {"train.loss": "hinge", "train.clip_norm": 2, "train.class_weights": list(range(1, 11))}
+    changes |= {
+        "train.epochs": 3,
+        "train.loss": "hinge",
+        "train.clip_norm": 2,
+        "train.class_weights": list(range(1, 11)),
+    }
     recipe = recipes.check(changed(changes), "mine")
     assert recipe["train"].items() >= policies.items()
     setup = experiment.prepare(recipe, noise((1, 28, 28), 200), threads=1)

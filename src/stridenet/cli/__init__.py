@@ -29,7 +29,7 @@ Examples:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; it may stand anywhere.")
 @click.version_option(package_name="stridenet", message="%(prog)s %(version)s")
 def cli(debug: bool) -> None:
     """Train convolutional networks in plain Python on NumPy, and use them.
@@ -60,8 +60,10 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of `stridenet ARGUMENTS`; an error is one line on standard error."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)  # behind it all is a name
+    options = [word for word in arguments[:end] if word != "--debug"]
     try:
-        return cli.main(arguments, prog_name="stridenet", standalone_mode=False) or 0
+        return cli.main([*options, *arguments[end:]], prog_name="stridenet", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as nothing:
@@ -78,7 +80,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return 130
     except (StridenetError, OSError, MemoryError) as error:
-        if "--debug" in arguments:
+        if len(options) < end:  # --debug was among them
             raise
         click.echo(f"stridenet: {message_of(error)}", err=True)
         return 2 if isinstance(error, ConfigError) else 1

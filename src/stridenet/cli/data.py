@@ -16,26 +16,37 @@ Examples:
 
 
 @click.group(epilog=_EPILOG, invoke_without_command=True)
+@json_option()
 @click.pass_context
-def data(context: click.Context) -> None:
+def data(context: click.Context, as_json: bool) -> None:
     """List, fetch and verify data sets.
 
     STRIDENET_DATA names a folder that is searched first, with mnist/ and so on inside.
     """
     from stridenet.data.catalogue import NAMES
 
-    if context.invoked_subcommand is None:
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise click.UsageError(f"--json stands behind {context.invoked_subcommand}", context)
+    elif as_json:
+        echo_json([{"name": name, "about": text} for name, text in NAMES.items()])
+    else:
         for name, text in NAMES.items():
             click.echo(f"{name:<8}{text}")
 
 
 @data.command()
 @click.argument("name", type=click.Choice(["mnist"]))
-def fetch(name: str) -> None:
+@json_option()
+def fetch(name: str, as_json: bool) -> None:
     """Download the data set NAME into the cache, unless it is here, and say where it is."""
     from stridenet.data.catalogue import mnist_folder
 
-    click.echo(f"{name} is in {printable(mnist_folder())}")
+    folder = mnist_folder()
+    if as_json:
+        echo_json({"name": name, "folder": str(folder)})
+        return
+    click.echo(f"{name} is in {printable(folder)}")
 
 
 @data.command()

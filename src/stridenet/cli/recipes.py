@@ -11,7 +11,7 @@ _EPILOG = """\b
 Examples:
   stridenet recipes
   stridenet recipes --show lenet5-mnist > mine.toml
-  stridenet recipes --show mine.toml --json     every key, with its default
+  stridenet recipes --show mine.toml --json     every key that is set, with the defaults
 """
 
 

@@ -63,6 +63,15 @@ def complete_recipe(_context: click.Context, _parameter: click.Parameter, incomp
     return names or [CompletionItem(incomplete, type="file")]
 
 
+def complete_kernels(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Shell completion: the kernels by name."""
+    from click.shell_completion import CompletionItem
+
+    from stridenet.kernels import NAMES
+
+    return [CompletionItem(name) for name in NAMES if name.startswith(incomplete)]
+
+
 def complete_data(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Shell completion: the data sets by name, and folders."""
     from click.shell_completion import CompletionItem

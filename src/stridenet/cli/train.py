@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from stridenet.cli.shared import Interrupted, complete_data, complete_recipe, echo_json, json_option
+from stridenet.cli.shared import Interrupted, complete_data, complete_kernels, complete_recipe, echo_json, json_option
 from stridenet.errors import ConfigError, DownloadError, printable
 
 if TYPE_CHECKING:
@@ -68,6 +69,22 @@ class _Session(NamedTuple):
 
         return prepare(recipe, splits, threads=self.threads, resume=resume)
 
+    def fitted(self, setup: Setup, runs: int) -> Setup:
+        """`setup` with as many epochs as a run's share of the budget has room for, if its own do not fit."""
+        from stridenet.experiment import epochs_within
+
+        if self.deadline is None:
+            return setup
+        seconds, recipe = (self.deadline - time.monotonic()) / runs, deepcopy(setup.recipe)
+        epochs, wanted = epochs_within(setup, seconds), recipe["train"]["epochs"]
+        if epochs >= wanted:
+            return setup
+        fit = f"{epochs} of {wanted} epochs fit" if epochs else "less than an epoch fits"
+        recipe["train"]["epochs"] = max(epochs, 1)
+        length = "as long as that" if epochs else "that of one"
+        self.echo(f"budget   {fit} into the {max(seconds, 0):.3g} s of a run, so the schedule is {length}")
+        return self.prepare(recipe, setup.splits)
+
     def run(self, setup: Setup, folder: Path, *, resume: bool, whole: Path | None = None, runs: int = 1) -> None:
         """Train in `folder`, which is one of the `runs` that are still to come in the folder `whole`."""
         from stridenet.experiment import Run
@@ -89,6 +106,18 @@ class _Session(NamedTuple):
         """How to go on."""
         options = "" if self.kernels == "auto" else f" --kernels {self.kernels}"
         return f"continue with: stridenet train --resume {quote(printable(folder))}{options}"
+
+    def go_on(self, folder: Path) -> None:
+        """Resume the run, or the runs of several seeds, in `folder`."""
+        from stridenet import experiment, series
+
+        if series.is_series(folder):
+            self.run_series(series.open_series(folder))
+        elif experiment.is_finished(folder):
+            self.echo(experiment.result_line(folder))
+            self.echo(f"results  {printable(folder)}: the run is finished, nothing was left to do")
+        else:
+            self.run(self.prepare(*experiment.open_run(folder), resume=True), folder, resume=True)
 
     def run_series(self, series: Series) -> None:
         """Train with every seed whose run is not done, then say what all of them found."""
@@ -114,9 +143,10 @@ class _Session(NamedTuple):
         record = series.write()
         for run in record["runs"]:
             self.echo(f"seed {run['seed']:<4}{100 * run['accuracy']:.2f} % of the test images")
-        interval = record["interval"]
-        spread = f" (95 % interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
-        self.echo(f"mean     {100 * record['mean']:.2f} % over {len(record['runs'])} seeds{spread}")
+        if record["interval"]:  # there is more than one
+            low, high = (100 * bound for bound in record["interval"])
+            mean = f"{100 * record['mean']:.2f} % over {len(record['runs'])} seeds"
+            self.echo(f"mean     {mean} (95 % interval {low:.2f} to {high:.2f})")
         self.echo(f"results  {printable(series.folder)}: seeds.json and a run folder for each seed")
 
 
@@ -135,7 +165,14 @@ class _Session(NamedTuple):
 @click.option("--seeds", metavar="A-B|A,B,...", help="One run for each of these seeds, and their mean.")
 @click.option("--init", metavar="MODEL", help="Begin with the weights of this model, layer by layer where they fit.")
 @click.option("--freeze", type=int, metavar="N", help="Leave the first N layers as --init gives them.")
-@click.option("--kernels", type=str, default="auto", help="auto, loops or im2col.", show_default=True)
+@click.option(
+    "--kernels",
+    type=str,
+    default="auto",
+    help="auto, loops or im2col.",
+    show_default=True,
+    shell_complete=complete_kernels,
+)
 @click.option(
     "--threads",
     type=click.IntRange(1),
@@ -147,7 +184,11 @@ class _Session(NamedTuple):
 @click.option(
     "--time-budget", type=_Duration(), metavar="TIME", help="Be done, with test and pictures, in 60s, 5m or 1h."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder to make.  [default: runs/RECIPE-NNN]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Run folder to make.  [default: runs/RECIPE-NNN, with --data DIR runs/RECIPE-DIR-NNN]",
+)
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue this run, or runs of --seeds.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every choice that was made.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors, and what --json asks for.")
@@ -182,6 +223,8 @@ def train(
     echo: Callable[[str], None] = _silent if quiet else partial(click.echo, err=as_json)
     session = _Session(echo, quiet, verbose, kernels, threads, deadline)
     with backends.use(kernels):
+        if kernels == "loops":
+            echo("kernels  loops is the definition of each layer, to be read: it takes very long")
         if resume is not None:
             if any(value is not None for value in (recipe, out, data, seeds, *changes.values())):
                 raise click.UsageError(
@@ -189,21 +232,18 @@ def train(
                     " --time-budget"
                 )
             folder = resume
-            if series.is_series(folder):
-                session.run_series(series.open_series(folder))
-            else:
-                session.run(session.prepare(*experiment.open_run(folder), resume=True), folder, resume=True)
+            session.go_on(folder)
         else:
             chosen = None if seeds is None else series.parse_seeds(seeds)
             if chosen is not None:
                 changes["seed"] = chosen[0]
             settings, splits = _settings_and_data(recipe, data, changes, echo)
-            setup = session.prepare(settings, splits)
-            folder = experiment.next_folder(settings["name"]) if out is None else experiment.make_folder(out)
+            setup = session.fitted(session.prepare(settings, splits), 1 if chosen is None else len(chosen))
+            folder = experiment.next_folder(_name(settings, data)) if out is None else experiment.make_folder(out)
             if chosen is None:
                 session.run(setup, folder, resume=False)
             else:
-                several = series.Series(folder, settings, chosen)
+                several = series.Series(folder, setup.recipe, chosen)
                 several.write()
                 session.run_series(several)
     if as_json:
@@ -237,7 +277,7 @@ def _settings_and_data(
     fallback = name is None and data is None
     if name is None:
         name = recipes.OFFLINE if data == "digits" else recipes.DEFAULT
-    recipe = _changed(recipes.load(name), data, changes)
+    recipe = _changed(_with_places(recipes.load(name), name), data, changes)
     try:
         return recipe, open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
     except DownloadError:
@@ -249,6 +289,24 @@ def _settings_and_data(
         )
         recipe = _changed(recipes.load(recipes.OFFLINE), None, changes)
         return recipe, open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
+
+
+def _name(recipe: Recipe, data: str | None) -> str:
+    """What the run folder is called after: the recipe, and the folder of data that --data names."""
+    from stridenet.data.catalogue import NAMES
+
+    return recipe["name"] if data is None or data in NAMES else f"{recipe['name']}-{Path(data).absolute().name[:40]}"
+
+
+def _with_places(recipe: Recipe, file: str) -> Recipe:
+    """`recipe` with the paths in it made absolute; those of a file begin at its folder."""
+    from stridenet.data.catalogue import NAMES
+
+    if file.endswith(".toml"):
+        base, data, training = Path(file).parent.absolute(), recipe["data"], recipe["train"]
+        data["name"] = data["name"] if data["name"] in NAMES else str(base / data["name"])
+        training |= {"init": str(base / training["init"])} if "init" in training else {}
+    return recipe
 
 
 _SECTIONS = {"lr": "optimizer"}  # of the keys that options set; of all others it is [train]

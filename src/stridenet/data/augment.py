@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from stridenet import layout
-from stridenet.data.steps import Step, build, entries_of, pixel_value
+from stridenet.data.steps import Step, build, entries_of, pixel_value, steps_of
 from stridenet.errors import ConfigError, ShapeError, shown
 from stridenet.layout import Array
 from stridenet.shapes import IntOrPair, Margins, Padding, Shape, flag, fraction, integer, number, padding_margins, pair
@@ -245,16 +245,25 @@ class Elastic(Augmentation):
 
 
 class Augmentations:
-    """Augmentations, one after another, drawing from one generator."""
+    """Augmentations, one after another, drawing from one generator.
+
+    Raises:
+        ConfigError: not a list of augmentations.
+    """
 
     def __init__(self, augmentations: Sequence[Augmentation] = ()) -> None:
-        self.augmentations = tuple(augmentations)
+        self.augmentations = steps_of("Augmentations", augmentations, Augmentation)
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """The images after every augmentation."""
         for augmentation in self.augmentations:
             x = augmentation(x, rng)
         return x
+
+    def check(self, shape: Shape) -> None:
+        """ShapeError if an augmentation cannot take images of `shape` (C, H, W)."""
+        for augmentation in self.augmentations:
+            augmentation.check(shape)
 
     def __repr__(self) -> str:
         return f"Augmentations([{', '.join(map(repr, self.augmentations))}])"

@@ -28,7 +28,8 @@ class Dataset:
     weights: how much each image counts in the loss (N,), >= 0 and not all zero, kept as float64; None is all alike.
 
     Raises:
-        DataError: wrong number of axes, wrong type, a pixel that is not finite, or weights that are none.
+        DataError: wrong number of axes, wrong type, a pixel that is not finite or a float outside 0..1, or weights that
+            are none.
         LabelError: not one target per image, or a label that is no index into `classes`.
         ConfigError: `classes` is not a sequence of strings.
 
@@ -182,7 +183,11 @@ def _checked_images(value: npt.ArrayLike) -> Array:
     if 0 in images.shape[1:]:
         raise DataError(f"Dataset: expected images of at least one pixel, got shape {images.shape}")
     if images.dtype.kind == "f" and images.size:
-        _refuse_non_finite(images, DataError, "pixel")
+        low, high = _range_of(images, DataError, "pixel")
+        if not 0 <= low <= high <= 1:
+            raise DataError(
+                f"Dataset: expected float images in 0..1, got {low:g} to {high:g}; scale them, 0..255 by 1/255"
+            )
     return images
 
 
@@ -215,7 +220,7 @@ def _checked_values(values: Array) -> Array:
             ' classes=("cat", "dog")'
         )
     if values.size:
-        _refuse_non_finite(values, LabelError, "target")
+        _range_of(values, LabelError, "target")
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
@@ -228,8 +233,8 @@ def _checked_weights(value: npt.ArrayLike, count: int) -> Array:
     weights = weights.astype(np.float64)
     if not count:
         return weights
-    _refuse_non_finite(weights, DataError, "weight")
-    if weights.min() < 0 or not weights.any():
+    low, _ = _range_of(weights, DataError, "weight")
+    if low < 0 or not weights.any():
         at = int(weights.argmin())
         raise DataError(f"Dataset: expected weights >= 0 that are not all zero, got {weights[at]:g} at index {at}")
     return weights
@@ -248,9 +253,11 @@ def _class_weights(value: Any, targets: Array, k: int) -> Array:
     return np.array([number("Dataset.weigh", f"weights[{i}]", w, low=0.0, high=1e30) for i, w in enumerate(entries)])
 
 
-def _refuse_non_finite(values: Array, error: type[DataError], what: str) -> None:
-    if np.isfinite(values.min()) and np.isfinite(values.max()):  # both carry NaN along; no array is allocated
-        return
+def _range_of(values: Array, error: type[DataError], what: str) -> tuple[float, float]:
+    """The smallest and the largest of `values`, or `error` if one is not finite."""
+    low, high = values.min(), values.max()  # both carry NaN along; no array is allocated
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high
     first = np.unravel_index(np.argmin(np.isfinite(values)), values.shape)
     index = ", ".join(str(i) for i in first)
     raise error(f"Dataset: expected finite {what}s, got {values[first]} at index ({index})")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from stridenet.errors import ConfigError, DataLimitError, ImageError, ShapeError, printable
+from stridenet.errors import ConfigError, DataError, DataLimitError, ImageError, ShapeError, printable, shown
 from stridenet.files import read_regular
 from stridenet.layout import Array
 from stridenet.shapes import Pair, number
@@ -196,7 +196,12 @@ class Framing:
         """The framing of images (N, 1, H, W), uint8 or float 0..1, from at most 500 of them evenly spaced.
 
         None when there is none to find: colour, no plain dark or light border, or nothing inside it.
+
+        Raises:
+            DataError: it is no array.
         """
+        if not isinstance(images, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DataError(f"Framing.fit: expected an array of images, got {shown(images)}; use dataset.images")
         if images.ndim != 4 or images.shape[1] != 1 or images.size == 0:
             return None
         sample = _unit(images[:: -(-len(images) // 500), 0])  # (N, H, W)

@@ -6,39 +6,43 @@ A run that was interrupted continues with the batches it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 
 from stridenet import layout, seeding
 from stridenet.data.dataset import Dataset
-from stridenet.errors import ConfigError, DataError
+from stridenet.errors import ConfigError, DataError, shown
 from stridenet.layout import Array
 from stridenet.shapes import flag, integer
 
 Batch = tuple[Array, Array, Array | None]  # x (N, C, H, W), targets (N, ...), sample weights (N,)
+Change = Callable[[Array], Array]
+RandomChange = Callable[[Array, np.random.Generator], Array]
 
 
 def to_unit(images: Array) -> Array:
-    """Images (N, C, H, W) as a network's input: batch innermost, uint8 0..255 as float32 0..1, floats as they are.
+    """Images (N, C, H, W) as a network's input: batch innermost, float32; uint8 0..255 becomes 0..1.
 
     >>> float(to_unit(np.full((1, 1, 2, 2), 255, np.uint8)).max())
     1.0
     """
     x = layout.to_batch_inner(images)  # bytes are transposed, floats would be four times the traffic
-    return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
+    return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
 
 
 class Loader:
     """Batches (x, targets, weights) of `dataset`; `len(loader)` is their number in an epoch.
 
-    x is (N, C, H, W), batch innermost, float32 (float64 if the images are); weights are (N,), or None where the data
-    set has none. `augment(x, rng)` sees images in 0..1, then `transform(x)` is applied. The last batch is smaller, or
-    left out with `drop_last`.
+    x is (N, C, H, W), batch innermost, float32; weights are (N,), or None where the data set has none.
+    `augment(x, rng)` sees images in 0..1, then `transform(x)` is applied; either may be a list, applied in its order.
+    The last batch is smaller, or left out with `drop_last`.
 
     Raises:
         DataError: the data set holds no image.
         ConfigError: an argument is out of range, or `drop_last` leaves no batch.
+        ShapeError: the images are too small for an augmentation.
 
     >>> dataset = Dataset(np.zeros((5, 1, 2, 2), np.uint8), np.arange(5), tuple("abcde"))
     >>> [x.shape for x, targets, weights in Loader(dataset, 2, shuffle=True).epoch(0)]
@@ -50,8 +54,8 @@ class Loader:
         dataset: Dataset,
         batch_size: int,
         *,
-        transform: Callable[[Array], Array] | None = None,
-        augment: Callable[[Array, np.random.Generator], Array] | None = None,
+        transform: Change | Sequence[Change] | None = None,
+        augment: RandomChange | Sequence[RandomChange] | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
         seed: int = 0,
@@ -63,6 +67,10 @@ class Loader:
         self.dataset = dataset
         self.batch_size = integer("Loader", "batch_size", batch_size)
         self.transform, self.augment = transform, augment
+        self._transforms, self._augmentations = _steps("transform", transform), _steps("augment", augment)
+        for step in self._augmentations:
+            if hasattr(step, "check"):
+                step.check(dataset.image_shape)
         self.shuffle, self.drop_last = flag("Loader", "shuffle", shuffle), flag("Loader", "drop_last", drop_last)
         self.seed = integer("Loader", "seed", seed, minimum=0)
         self._images = np.ascontiguousarray(dataset.images)  # np.take would copy all of them for every batch
@@ -96,8 +104,19 @@ class Loader:
         for b in range(start, len(self)):
             rows = order[b * self.batch_size : (b + 1) * self.batch_size]
             x = to_unit(np.take(self._images, rows, axis=0))  # (N, C, H, W)
-            if self.augment is not None:
-                x = self.augment(x, seeding.stream(self.seed, "augment", e, b))
-            if self.transform is not None:
-                x = self.transform(x)
+            rng = seeding.stream(self.seed, "augment", e, b)
+            for augment in self._augmentations:
+                x = augment(x, rng)
+            for transform in self._transforms:
+                x = transform(x)
             yield x, self.dataset.targets[rows], None if weights is None else weights[rows]
+
+
+def _steps(name: str, value: Any) -> list[Any]:
+    """None, one callable or a list of them, as a list."""
+    listed = isinstance(value, list | tuple)
+    steps = list(cast("list[Any]", value)) if listed else [] if value is None else [value]
+    for step in steps:
+        if not callable(step) or isinstance(step, type):
+            raise ConfigError(f"Loader: expected {name} as a callable or a list of them, got {shown(step)}")
+    return steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from stridenet.errors import ConfigError, shown
 from stridenet.shapes import number
@@ -28,6 +28,21 @@ class Step(ABC):
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.spec().items() if key != "name")
         return f"{type(self).__name__}({arguments})"
+
+
+Kind = TypeVar("Kind", bound=Step)
+
+
+def steps_of(who: str, steps: Any, kind: type[Kind]) -> tuple[Kind, ...]:
+    """`steps`, a list of `kind`, as a tuple.
+
+    Raises:
+        ConfigError: it is no such list.
+    """
+    if isinstance(steps, list | tuple) and all(isinstance(step, kind) for step in cast("list[Any]", steps)):
+        return tuple(cast("list[Kind]", steps))
+    got = shown(cast(object, steps))
+    raise ConfigError(f"{who}: expected a list of {kind.__name__} objects, got {got}")
 
 
 def entries_of(who: str, entries: Any) -> list[tuple[str, Any]]:

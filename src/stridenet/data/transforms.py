@@ -16,7 +16,7 @@ import numpy.typing as npt
 from stridenet import layout
 from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
-from stridenet.data.steps import LARGEST, Spec, Step, build, entries_of, pixel_value
+from stridenet.data.steps import LARGEST, Spec, Step, build, entries_of, pixel_value, steps_of
 from stridenet.errors import ConfigError, DataError, ShapeError, shown
 from stridenet.layout import Array
 from stridenet.shapes import IntOrPair, Padding, Shape, by, number, padding_margins, pair, product
@@ -228,10 +228,14 @@ _FITTED: dict[str, Callable[[Iterable[Array]], Transform]] = {
 
 
 class Pipeline:
-    """Transforms, one after another; a pipeline of none gives the images as they are."""
+    """Transforms, one after another; a pipeline of none gives the images as they are.
+
+    Raises:
+        ConfigError: not a list of transforms.
+    """
 
     def __init__(self, transforms: Sequence[Transform] = ()) -> None:
-        self.transforms = tuple(transforms)
+        self.transforms = steps_of("Pipeline", transforms, Transform)
 
     def __call__(self, x: Array) -> Array:
         """The images (N, C, H, W) after every transform."""

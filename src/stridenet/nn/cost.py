@@ -5,8 +5,8 @@ The layers do not know of this file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +34,8 @@ class LayerCost:
         connections: for one image, as LeCun et al. 1998 count them: an output unit has one to each of its inputs and
             one to its bias. A unit of a pooling has one to each pixel of its window; other layers have none.
         macs: multiplications, each with its addition, in the forward of one image; adding a bias is none.
-        receptive_field: the (rows, columns) of the image that one output unit depends on; behind a Linear or a
-            global pooling the whole image. None if the input is no image, and behind a layer of an unknown kind.
+        receptive_field: the (rows, columns) of the image that one output unit depends on, at most all of them; behind a
+            Linear or a global pooling just that. None if the input is no image, and behind a layer of an unknown kind.
         activation_bytes: of the output for the batch.
     """
 
@@ -84,17 +84,8 @@ def cost(
     network.output_shape(input_shape)  # whatever is wrong, it says best
     image = (input_shape[1], input_shape[2]) if len(input_shape) == 3 else None
     field = None if image is None else _Field((1, 1), (1, 1))
-    costs: list[LayerCost] = []
-    shape = input_shape
-    for name, layer in _leaves(network, ""):
-        parameters = sum(p.value.size for _, p in layer.named_parameters() if p.trainable)
-        connections, macs, field = _through(layer, shape, field, image)
-        shape = layer.output_shape(shape)
-        size = None if field is None else field.size
-        costs.append(
-            LayerCost(name, repr(layer), shape, parameters, connections, macs, size, product(shape) * bytes_per_feature)
-        )
-    return costs
+    rows, _ = _rows(network, "", _Place(input_shape, field, image))
+    return [replace(row, activation_bytes=product(row.output_shape) * bytes_per_feature) for row in rows]
 
 
 def total(costs: Iterable[LayerCost]) -> Total:
@@ -103,29 +94,40 @@ def total(costs: Iterable[LayerCost]) -> Total:
     return Total(*(sum(getattr(layer, field) for layer in layers) for field in Total._fields))
 
 
-def _leaves(layer: Layer, name: str) -> Iterator[tuple[str, Layer]]:
-    """The layers that compute, each with its place; a Sequential inside a Sequential is opened."""
-    if not isinstance(layer, Sequential):
-        yield name, layer
-        return
-    for inside, child in layer.children():
-        yield from _leaves(child, f"{name}.{inside}" if name else inside)
+class _Place(NamedTuple):
+    """Where an image has come: its shape, what a unit there sees, and the image's size; None if there is none."""
+
+    shape: Shape
+    field: _Field | None
+    image: Pair | None
 
 
-def _through(layer: Layer, shape: Shape, field: _Field | None, image: Pair | None) -> tuple[int, int, _Field | None]:
-    """The connections and MACs of one image of `shape` in `layer`, and the field behind it; inside a Residual too."""
-    if isinstance(layer, Residual):
-        ways = [_through(way, shape, field, image) for way in (layer.body, layer.shortcut) if way is not None]
-        connections, macs = sum(way[0] for way in ways), sum(way[1] for way in ways)
-        return connections, macs, _wider(ways[0][2], ways[1][2] if layer.shortcut else field)
+def _rows(layer: Layer, name: str, at: _Place) -> tuple[list[LayerCost], _Place]:
+    """The rows of `layer` and of those inside it, and the place behind it."""
+    behind = at._replace(shape=layer.output_shape(at.shape))
     if isinstance(layer, Sequential):
-        connections = macs = 0
-        for inside in layer.layers:
-            more, work, field = _through(inside, shape, field, image)
-            connections, macs, shape = connections + more, macs + work, inside.output_shape(shape)
-        return connections, macs, field
-    known = None if field is None or image is None else _behind(layer, field, image)
-    return *_work(layer, shape), known
+        rows: list[LayerCost] = []
+        for inside, child in layer.children():
+            more, at = _rows(child, f"{name}.{inside}" if name else inside, at)
+            rows += more
+        return rows, at
+    if isinstance(layer, Residual):
+        ways = [_rows(way, f"{name}.{inside}" if name else inside, at) for inside, way in layer.children()]
+        ends = [end.field for _, end in ways] + ([] if layer.shortcut else [at.field])
+        behind = behind._replace(field=_wider(*ends))
+        own = _row("Residual", name, behind, 0, 0, 0)  # the sum of both ways
+        return [row for rows, _ in ways for row in rows] + [own], behind
+    parameters = sum(p.value.size for _, p in layer.named_parameters() if p.trainable)
+    known = None if at.field is None or at.image is None else _behind(layer, at.field, at.image)
+    behind = behind._replace(field=known)
+    return [_row(repr(layer), name, behind, parameters, *_work(layer, at.shape))], behind
+
+
+def _row(layer: str, name: str, at: _Place, parameters: int, connections: int, macs: int) -> LayerCost:
+    size = None
+    if at.field is not None and at.image is not None:  # padding is nothing to see
+        size = min(at.field.size[0], at.image[0]), min(at.field.size[1], at.image[1])
+    return LayerCost(name, layer, at.shape, parameters, connections, macs, size, 0)
 
 
 def _wider(one: _Field | None, other: _Field | None) -> _Field | None:

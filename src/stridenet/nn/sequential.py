@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import Any, cast
 
 from stridenet.errors import ConfigError, ShapeError, shown
@@ -80,8 +81,8 @@ class Sequential(Layer):
         return {"kind": "Sequential", "layers": [layer.spec() for layer in self.layers], "input_shape": shape}
 
     def __repr__(self) -> str:
-        inside = "".join(f"\n  [{i}] {layer!r}" for i, layer in enumerate(self.layers))
-        return f"Sequential({inside}\n)"
+        rows = (f"[{i}] {layer!r}" for i, layer in enumerate(self.layers))
+        return "".join(["Sequential(", *("\n" + indent(row, "  ") for row in rows), "\n)"])
 
 
 class Residual(Layer):
@@ -128,7 +129,7 @@ class Residual(Layer):
         return {"kind": "Residual", "body": self.body.spec(), "shortcut": aside}
 
     def __repr__(self) -> str:
-        return f"Residual({self.body!r}, shortcut={self.shortcut!r})"
+        return "Residual(\n" + indent(f"{self.body!r},\nshortcut={self.shortcut!r}", "  ") + "\n)"
 
 
 def _check_one_shape(body: Shape, shortcut: Shape) -> None:

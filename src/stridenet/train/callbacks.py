@@ -130,7 +130,10 @@ class Progress(Callback):
         if "validation_accuracy" in row:
             low, high = (100 * bound for bound in row["validation_interval"])
             line += f"   validation {100 * row['validation_accuracy']:.2f} % ({low:.2f} to {high:.2f})"
-        self.echo(f"{line}   {row['seconds']:.1f} s")
+        rate = ""
+        if row["lr"] != trainer.optimizer.lr(row["step"] - 1):  # another callback has lowered it
+            rate = f"   lr {row['lr']:.3g}"
+        self.echo(f"{line}   {row['seconds']:.1f} s{rate}")
 
     def on_finish(self, trainer: Trainer) -> None:
         """Remove the bar of an epoch that was stopped."""

@@ -66,9 +66,9 @@ class CheckpointStore:
         try:
             save_tensors(path, tensors, {"version": VERSION, "step": step, "run": dict(meta)})
         except (OSError, DataError) as problem:
+            hint = "those before it are intact" if self.folder.is_dir() else "its folder must exist; make it first"
             raise CheckpointError(
-                f"{printable(path)}: expected to write a checkpoint, got: {_reason(problem)};"
-                " those before it are intact"
+                f"{printable(path)}: expected to write a checkpoint, got: {_reason(problem)}; {hint}"
             ) from problem
         for old in [s for s in self.steps() if s < step][self.keep - 1 :]:
             with contextlib.suppress(OSError):  # the next save tries again

@@ -77,8 +77,8 @@ class ReduceOnPlateau(Callback):
 class EarlyStopping(Callback):
     """Finishes the training once `patience` epochs in a row have brought no progress.
 
-    Progress is an epoch that stands higher than the best so far, by `metrics.standing` as for `BestWeights`: by its
-    accuracy, among equals by its loss. So the last epoch with progress is the one whose weights are kept. With
+    Equal accuracy with a lower loss counts as progress: an epoch must stand higher than the best so far, by
+    `metrics.standing` as for `BestWeights`. So the last epoch with progress is the one whose weights are kept. With
     `min_delta` its accuracy, 0 to 1, must be higher by more than that, or by just that and the loss lower.
 
     Raises:
@@ -198,7 +198,7 @@ class WeightAverage(Callback):
 
     def __init__(self, decay: float | None = None, start_epoch: int = 0) -> None:
         who = "WeightAverage"
-        self.decay = None if decay is None else positive(who, "decay", fraction(who, "decay", decay))
+        self.decay = None if decay is None else fraction(who, "decay", decay, open_low=True)
         self.start_epoch = integer(who, "start_epoch", start_epoch, minimum=0)
         self._average: Array | None = None
         self._raw: Array | None = None  # given exactly while the average is in place

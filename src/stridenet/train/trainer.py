@@ -7,19 +7,20 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from stridenet.communicator import SOLO, Communicator
 from stridenet.data.loader import Loader
-from stridenet.errors import CheckpointCorruptError, CheckpointMismatchError, ConfigError, NumericsError, shown
+from stridenet.errors import CheckpointMismatchError, ConfigError, NumericsError, shown
 from stridenet.layout import Array
 from stridenet.nn.layer import Layer
 from stridenet.nn.losses import Loss, cross_entropy
 from stridenet.nn.objective import best_objective
 from stridenet.optim.optimizers import Optimizer
 from stridenet.shapes import integer, positive
+from stridenet.train.fields import check_steps, checked_fields
 from stridenet.train.metrics import Metrics, combined, measure
 
 History = list[dict[str, Any]]
@@ -74,14 +75,20 @@ class Callback:
         """Take over a state of `state_dict`."""
 
 
+def _require_loader(who: str, data: Any) -> None:
+    if not isinstance(data, Loader):
+        raise ConfigError(f"{who}: expected a Loader, got {type(data).__name__}; Loader(dataset, batch_size)")
+
+
 def scores_of(network: Layer, data: Loader) -> Iterator[tuple[Array, Array]]:
     """The scores (N, K) and targets (N,) of every image of `data`, batch by batch; `network` is in evaluation mode.
 
     Raises:
-        ConfigError: the loader leaves images out or changes them.
+        ConfigError: it is no loader, or one that leaves images out or changes them.
         NumericsError: a score is not finite.
     """
-    if data.drop_last or data.augment is not None:
+    _require_loader("evaluate", data)
+    if data.drop_last or data.augment:
         raise ConfigError("evaluate: expected a loader of every image as it is, got drop_last or augment")
     for x, y, _ in data.epoch(0):
         with _quiet():
@@ -114,6 +121,9 @@ class Trainer:
         seed: of the random layers; step t of a run always sees the same masks.
         clip_norm: the gradient, averaged over the workers, is scaled down to this Euclidean norm; None leaves it.
         threads: workers that share a batch of 128 images and more; no bit depends on it.
+
+    Raises:
+        ConfigError: an argument is out of range, the optimizer is of another network, or callbacks are no list of them.
     """
 
     def __init__(
@@ -129,7 +139,10 @@ class Trainer:
         threads: int = 1,
     ) -> None:
         self.network, self.optimizer, self.loss = network, optimizer, loss
-        self.callbacks, self.comm, self.seed = callbacks, comm, integer("Trainer", "seed", seed, minimum=0)
+        if not isinstance(callbacks, list | tuple) or not all(isinstance(each, Callback) for each in callbacks):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"Trainer: expected a list of callbacks, such as [BestWeights()], got {shown(callbacks)}")
+        self.callbacks: Sequence[Callback] = callbacks
+        self.comm, self.seed = comm, integer("Trainer", "seed", seed, minimum=0)
         self.clip_norm = None if clip_norm is None else positive("Trainer", "clip_norm", clip_norm)
         self.params = network.pack()
         if not isinstance(optimizer, Optimizer) or optimizer.params is not self.params:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -176,8 +189,12 @@ class Trainer:
 
         Raises:
             NumericsError: a loss or a parameter is not finite.
+            ConfigError: `train` or `validation` is no loader.
         """
         epochs = integer("Trainer.fit", "epochs", epochs, minimum=0)
+        _require_loader("Trainer.fit", train)
+        if validation is not None:
+            _require_loader("Trainer.fit", validation)
         self.network.train()
         for callback in self.callbacks:
             callback.on_start(self)
@@ -291,8 +308,8 @@ class Trainer:
         own = {"network", "optimizer", *(f"callback{i}" for i in range(len(self.callbacks)))}
         if not parts.keys() <= own:
             raise CheckpointMismatchError(f"checkpoint: expected parts {sorted(own)}, got {sorted(parts)}")
-        fields = _checked_fields(meta)
-        _check_steps(tensors.get("optimizer.t"), fields)
+        fields = checked_fields(meta)
+        check_steps(tensors.get("optimizer.t"), fields)
         self.network.load_state_dict(parts.get("network", {}))
         self.optimizer.load_state_dict(parts.get("optimizer", {}))
         for i, callback in enumerate(self.callbacks):
@@ -300,47 +317,3 @@ class Trainer:
         self.epoch, self.batch, self.history = fields["epoch"], fields["batch"], list(fields["history"])
         self._loss_sum, self.images, self._seconds = fields["loss_sum"], fields["images"], fields["seconds"]
         self._finishing = fields["finished"]
-
-
-_WHERE = {"epoch": int, "batch": int, "finished": bool, "history": list}
-_SUMS = {"loss_sum": float, "images": int, "seconds": float}
-
-_NUMBER = (int, float)
-_ROW = {"epoch": int, "step": int, "lr": _NUMBER, "train_loss": _NUMBER, "seconds": _NUMBER}
-_JUDGED = {"loss": _NUMBER, "accuracy": _NUMBER, "interval": list, "n": int}
-
-
-def _checked_fields(meta: Any) -> Mapping[str, Any]:
-    """`meta`, from a file, as `Trainer.state` made it, or CheckpointCorruptError."""
-    if not isinstance(meta, dict):
-        raise CheckpointCorruptError(f"checkpoint: expected the state of a trainer, got {shown(meta)}")
-    meta = cast("dict[str, Any]", meta)
-    for name, kind in (_WHERE | _SUMS).items():
-        value: Any = meta.get(name)
-        if type(value) is not kind or (isinstance(value, int) and value < 0):
-            raise CheckpointCorruptError(f"checkpoint: expected {name} as a {kind.__name__}, got {shown(value)}")
-    rows, done = cast("list[Any]", meta["history"]), meta["epoch"]
-    if len(rows) != done or not all(_is_row(row, i) for i, row in enumerate(rows)):
-        raise CheckpointCorruptError(f"checkpoint: expected a history of {done} epochs, got {len(rows)} others")
-    if (meta["images"] > 0) != (meta["batch"] > 0):
-        raise CheckpointCorruptError(
-            f"checkpoint: expected the images of {meta['batch']} batches, got {meta['images']} images"
-        )
-    return meta
-
-
-def _is_row(row: Any, epoch: int) -> bool:
-    """Whether it is a line of the history for `epoch`."""
-    if not isinstance(row, dict):
-        return False
-    values = cast("dict[str, Any]", row)
-    kinds = _ROW | ({f"validation_{name}": kind for name, kind in _JUDGED.items()} if "validation_n" in values else {})
-    fits = all(isinstance(values.get(name), kind) and values[name] is not True for name, kind in kinds.items())
-    return fits and values["epoch"] == epoch
-
-
-def _check_steps(t: Array | None, fields: Mapping[str, Any]) -> None:
-    """Check that the optimiser has counted at least the steps that the history and the epoch under way have."""
-    steps = (fields["history"][-1]["step"] if fields["history"] else 0) + fields["batch"]
-    if t is not None and (t < steps).any():
-        raise CheckpointCorruptError(f"checkpoint: expected at least {steps} steps of the optimizer, got {t}")

@@ -87,7 +87,7 @@ def _loss_panel(axes: Axes, epochs: Array, history: Sequence[Mapping[str, Any]])
     if np.isfinite(validation).any():
         _line(axes, epochs, validation, ORANGE, "validation")
     _value_axis(axes, np.concatenate([train, validation]))
-    axes.set_ylabel("loss (nats)")
+    axes.set_ylabel("loss")
     _legend(axes)
 
 
@@ -162,6 +162,8 @@ def _most_frequent(matrix: Array, names: Sequence[str]) -> str:
     errors = matrix - np.diag(np.diag(matrix))
     if not errors.any():
         return ", no mistake"
+    if errors.max() == 1:
+        return "\nno mistake more than once"
     true, predicted = divmod(int(errors.argmax()), len(names))
     return f"\nmost frequent mistake: {names[true]} taken for {names[predicted]}, {errors[true, predicted]} times"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
 from stridenet.nn.pools import MaxPool2d
 from stridenet.nn.sequential import Sequential
-from stridenet.shapes import integer
+from stridenet.shapes import choice, integer
 from stridenet.tables import construct
 
 
@@ -45,10 +46,14 @@ def lenet5(*, classes: int = 10, channels: int = 1, input_size: int = 28, rng: n
 MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": lenet5}
 
 
-def make(name: str, args: Mapping[str, Any], *, rng: np.random.Generator) -> Sequential:
-    """The network called `name` with arguments `args`.
+def make(
+    name: str, args: Mapping[str, Any], *, rng: np.random.Generator, fitting: Mapping[str, int] | None = None
+) -> Sequential:
+    """The network called `name` with arguments `args`; `fitting` has those of the data, for what `args` leaves out.
 
     Raises:
         ConfigError: there is no such network or argument.
     """
-    return construct("recipe.model", MODELS, name, args, rng=rng)
+    known = inspect.signature(MODELS[choice("recipe.model.name", name, MODELS)]).parameters
+    taken = {key: value for key, value in (fitting or {}).items() if key in known}
+    return construct("recipe.model", MODELS, name, taken | dict(args), rng=rng)

@@ -34,6 +34,16 @@ class _Key(NamedTuple):
 
 
 _NUMBER, _TEXT, _LIST, _WHOLE, _TABLE = (int, float), (str,), (list,), (int,), (dict,)
+_TEXT_OR_LIST, _FLAG = (str, list), (bool,)
+_WORDS: dict[tuple[type, ...], str] = {  # as TOML and docs/recipes.md call them
+    _NUMBER: "a number",
+    _TEXT: "text",
+    _LIST: "a list",
+    _WHOLE: "a whole number",
+    _TABLE: "a table",
+    _TEXT_OR_LIST: "text or a list",
+    _FLAG: "true or false",
+}
 SCHEMA: dict[str, dict[str, _Key]] = {
     "about": {"title": _Key(_TEXT, "")},
     "model": {"name": _Key(_TEXT, required=True), "args": _Key(_TABLE, {})},
@@ -47,13 +57,13 @@ SCHEMA: dict[str, dict[str, _Key]] = {
         "name": _Key(_TEXT, required=True),
         "lr": _Key(_NUMBER, required=True),
         "momentum": _Key(_NUMBER),
-        "nesterov": _Key((bool,)),
-        "averaging": _Key((bool,)),
+        "nesterov": _Key(_FLAG),
+        "averaging": _Key(_FLAG),
         "betas": _Key(_LIST),
         "alpha": _Key(_NUMBER),
         "rho": _Key(_NUMBER),
         "eps": _Key(_NUMBER),
-        "centered": _Key((bool,)),
+        "centered": _Key(_FLAG),
         "lr_decay": _Key(_NUMBER),
         "initial_accumulator_value": _Key(_NUMBER),
         "weight_decay": _Key(_NUMBER, 0.0),
@@ -78,7 +88,7 @@ SCHEMA: dict[str, dict[str, _Key]] = {
         "batch_size": _Key(_WHOLE, required=True, minimum=1),
         "seed": _Key(_WHOLE, 0, minimum=0),
         "loss": _Key(_TEXT, "cross_entropy"),
-        "class_weights": _Key((str, list)),
+        "class_weights": _Key(_TEXT_OR_LIST),
         "clip_norm": _Key(_NUMBER),
         "init": _Key(_TEXT),
         "freeze": _Key(_WHOLE, minimum=1),
@@ -181,8 +191,7 @@ def _check_section(who: str, values: dict[str, Any], keys: Mapping[str, _Key]) -
 
 def _check_value(who: str, name: str, value: Any, key: _Key) -> Any:
     if not isinstance(value, key.kinds) or (isinstance(value, bool) and bool not in key.kinds):
-        kinds = " or ".join(kind.__name__ for kind in key.kinds)
-        raise ConfigError(f"{who}.{name}: expected {kinds}, got {shown(value)}")
+        raise ConfigError(f"{who}.{name}: expected {_WORDS[key.kinds]}, got {shown(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{who}.{name}: expected a finite number, got {value}")
     if key.keys is not None:
