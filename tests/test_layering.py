@@ -15,7 +15,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "stridenet"
 ORDER = [
     "errors",
     "shapes", "tables", "layout", "seeding", "communicator", "strictjson", "tensors", "files",
-    "kernels.loops", "kernels.im2col", "kernels",
+    "kernels.loops", "kernels.im2col", "kernels.compiled", "kernels.simd", "kernels.twins",
+    "kernels.batchlast", "kernels",
     "nn", "nn.arrays", "nn.activations", "nn.batch_norm", "nn.functional", "nn.parameters", "nn.init", "nn.layer",
     "nn.layers",
     "nn.pools", "nn.regularization", "nn.sequential", "nn.rebuild", "nn.losses",
@@ -41,14 +42,15 @@ HEAVY = {
     "PIL": ["data.images"],
     "click": ["cli"],
     "matplotlib": ["viz.plots"],
-    "numba": [],
+    "llvmlite": ["kernels.simd"],
+    "numba": ["kernels.compiled", "kernels.simd"],
     "pooch": ["data.fetch"],
     "safetensors": ["tensors"],
     "scipy": ["series"],
     "sklearn": ["data.digits"],
     "tqdm": ["train.callbacks"],
 }
-ON_TOP = {"click"}
+ON_TOP = {"click", "llvmlite", "numba"}  # the files of the last two are imported on use
 
 # fmt: off
 FORBIDDEN_MODULES = {

@@ -10,6 +10,7 @@ reductions keep it; `x.copy()`, `np.pad`, `np.ascontiguousarray`, fancy indexing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,19 +20,36 @@ import numpy.typing as npt
 from stridenet.errors import LayoutError
 
 Array = npt.NDArray[Any]
+ALIGNMENT = 64  # bytes: a register, and a line of the cache
 
 # glibc gives a large freed array back to the system at once, and the next one costs a page fault for every 4 KiB: most
 # of the time of a LeNet-5 step. Freeing one block just under 32 MiB, its limit, makes it keep memory up to twice that.
 np.empty((32 << 20) - (64 << 10), np.uint8)
 
 
+def buffer(shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
+    """An uninitialised C-contiguous array that begins where a register of 64 bytes may.
+
+    Registers that lie across two lines of the cache are loaded at half the speed; NumPy itself aligns to 16 bytes.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -address(raw) % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def address(x: Array) -> int:
+    """Where the memory of `x` begins."""
+    return x.__array_interface__["data"][0]
+
+
 def empty(shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
-    """An uninitialised array of logical `shape` (N, ...), batch innermost in memory.
+    """An uninitialised array of logical `shape` (N, ...), batch innermost in memory, aligned as `buffer`.
 
     >>> empty((64, 6, 24, 24)).strides[0]
     4
     """
-    return outer(np.empty((*shape[1:], shape[0]), dtype))
+    return outer(buffer((*shape[1:], shape[0]), dtype))
 
 
 def inner(x: Array) -> Array:

@@ -24,7 +24,7 @@ def completed(*words: str) -> list[str]:
         (("train", ""), ["lenet5-digits", "lenet5-mnist"]),
         (("train", "--data", "mn"), ["mnist"]),
         (("train", "--time"), ["--time-budget"]),
-        (("train", "--kernels", ""), ["auto", "loops", "im2col"]),
+        (("train", "--kernels", ""), ["auto", "loops", "im2col", "batchlast"]),
         (("train", "--kernels", "im"), ["im2col"]),
         (("evaluate", "run", "--data", "d"), ["digits"]),
         (("recipes", "--show", "lenet5-m"), ["lenet5-mnist"]),

@@ -316,7 +316,7 @@ def test_b13_the_gradients_of_a_dense_layer_with_three_different_sizes() -> None
 
 
 @pytest.mark.promise("B10", "G2")
-@pytest.mark.parametrize("name", ["loops", "im2col"])
+@pytest.mark.parametrize("name", ["loops", "im2col", "batchlast"])
 def test_b10_ties_give_the_whole_gradient_to_the_first_maximum(name: str) -> None:
     for seed in range(1000 if name == "im2col" else 30):
         draw = rng(seed)

@@ -169,7 +169,7 @@ class _Session(NamedTuple):
     "--kernels",
     type=str,
     default="auto",
-    help="auto, loops or im2col.",
+    help="auto, loops, im2col, or batchlast, which is compiled when first used.",
     show_default=True,
     shell_complete=complete_kernels,
 )

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 from stridenet.layout import Array
 from stridenet.shapes import Window, choice
 
-NAMES = ("auto", "loops", "im2col")
+NAMES = ("auto", "loops", "im2col", "batchlast")
 _chosen: ContextVar[str] = ContextVar("stridenet.kernels", default="auto")
 
 
@@ -101,13 +101,19 @@ def resolve(name: str | None = None) -> str:
 
 def get(name: str | None = None) -> Backend:
     """The backend module that `name` stands for, as in `resolve`."""
-    if resolve(name) == "loops":
-        from stridenet.kernels import loops
+    match resolve(name):
+        case "loops":
+            from stridenet.kernels import loops
 
-        return loops
-    from stridenet.kernels import im2col
+            return loops
+        case "batchlast":
+            from stridenet.kernels import batchlast
 
-    return im2col
+            return batchlast
+        case _:
+            from stridenet.kernels import im2col
+
+            return im2col
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def _tap_views(image: Array, window: Window) -> Iterator[Array]:
             yield image[:, h : h + (P - 1) * down + 1 : down, w : w + (Q - 1) * right + 1 : right]
 
 
-def _pad(x: Array, window: Window, fill: float) -> Array:
+def frame(x: Array, window: Window, fill: float) -> Array:
     """x (N, C, H, W) as a padded image (C, top + H + bottom, left + W + right, N), with what hangs over it."""
     image = layout.inner(layout.to_batch_inner(x))
     C, H, W, N = image.shape
@@ -38,9 +38,10 @@ def _pad(x: Array, window: Window, fill: float) -> Array:
     if (rows, columns) == (H, W):
         return image
     (top, _), (left, _) = window.padding
-    padded = np.full((C, rows, columns, N), fill, x.dtype)
-    padded[:, top : top + H, left : left + W] = image
-    return padded
+    framed = layout.buffer((C, rows, columns, N), x.dtype)
+    framed.fill(fill)
+    framed[:, top : top + H, left : left + W] = image
+    return framed
 
 
 def _padded_size(x: Array, window: Window) -> Pair:
@@ -59,8 +60,8 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     """Columns times weights, group by group."""
     N, C, K = x.shape[0], x.shape[1], weight.shape[0]
     (R, S), (P, Q) = window.kernel, window.output
-    columns = np.empty((C, R * S, P, Q, N), x.dtype)
-    for i, tap in enumerate(_tap_views(_pad(x, window, 0), window)):
+    columns = layout.buffer((C, R * S, P, Q, N), x.dtype)
+    for i, tap in enumerate(_tap_views(frame(x, window, 0), window)):
         columns[:, i] = tap
     columns = columns.reshape(groups, C // groups * R * S, P * Q * N)
     y = weight.reshape(groups, K // groups, -1) @ columns  # (groups, K / groups, P*Q*N)
@@ -89,7 +90,7 @@ def conv2d_backward(
 
 def max_pool2d(x: Array, window: Window) -> Array:
     """The maximum over the taps; NumPy's maximum keeps NaN."""
-    views = _tap_views(_pad(x, window, -np.inf), window)
+    views = _tap_views(frame(x, window, -np.inf), window)
     y = next(views).copy()  # (C, P, Q, N)
     for tap in views:
         np.maximum(y, tap, out=y)
@@ -98,8 +99,8 @@ def max_pool2d(x: Array, window: Window) -> Array:
 
 def max_pool2d_backward(dy: Array, x: Array, y: Array, window: Window) -> Array:
     """The first tap that equals the maximum, or is NaN, takes the gradient."""
-    image = _pad(x, window, np.nan)  # NaN equals nothing: padding takes no gradient, even where x is -inf
-    inside = _pad(np.ones((1, 1, *x.shape[2:]), bool), window, False)
+    image = frame(x, window, np.nan)  # NaN equals nothing: padding takes no gradient, even where x is -inf
+    inside = frame(np.ones((1, 1, *x.shape[2:]), bool), window, False)
     gradient, best = layout.inner(layout.to_batch_inner(dy)), layout.inner(layout.to_batch_inner(y))
     unclaimed = np.ones(best.shape, bool)  # (C, P, Q, N)
     padded = np.zeros(image.shape, x.dtype)
@@ -117,7 +118,7 @@ def max_pool2d_backward(dy: Array, x: Array, y: Array, window: Window) -> Array:
 
 def avg_pool2d(x: Array, window: Window, counts: Array) -> Array:
     """The sum of the taps over their count."""
-    views = _tap_views(_pad(x, window, 0), window)
+    views = _tap_views(frame(x, window, 0), window)
     y = next(views).copy()  # (C, P, Q, N)
     for tap in views:
         y += tap
