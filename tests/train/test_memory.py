@@ -171,6 +171,8 @@ def test_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.available() == 5120
     files |= {"/sys/fs/cgroup/memory.max": "4000\n", "/sys/fs/cgroup/memory.current": "1500\n"}
     assert memory.available() == 2500
+    files["/sys/fs/cgroup/memory.stat"] = "anon 900\ninactive_file 600\nactive_file 7\n"
+    assert memory.available() == 3100  # files kept at hand make room
     files["/sys/fs/cgroup/memory.max"] = "max\n"
     assert memory.available() == 5120
     files.clear()

@@ -102,7 +102,9 @@ def available() -> int | None:
     found = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     most, now = (_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
     if most.isdigit() and now.isdigit():
-        found.append(int(most) - int(now))
+        lines = _text("/sys/fs/cgroup/memory.stat").splitlines()
+        files = [int(line.split()[1]) for line in lines if line.startswith("inactive_file ")]
+        found.append(int(most) - int(now) + sum(files))  # what only keeps files at hand is given up when it is needed
     return min(found, default=None)
 
 
