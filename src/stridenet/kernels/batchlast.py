@@ -34,7 +34,7 @@ from stridenet.kernels.im2col import (
     max_pool2d_backward as max_pool2d_backward,
 )
 from stridenet.layout import Array
-from stridenet.shapes import Pair, Window
+from stridenet.shapes import Pair, Window, product
 
 _operations: Any = simd if COMPILES else twins
 filled, store, total = _operations.filled, _operations.store, _operations.total
@@ -98,19 +98,25 @@ def _padded_to(multiple: int, table: list[int]) -> Array:
     return np.array(table + table[-1:] * (-len(table) % multiple), np.intp)
 
 
-class _Part(NamedTuple):
-    """Outputs that share their taps: where each begins, where it goes, how far its taps are, and which they are."""
+class _Tables(NamedTuple):
+    """Outputs that share their taps: where each begins, where it goes, how far its taps are."""
 
     sources: Array
     targets: Array
     taps: Array
-    rows: list[int]  # of the kernel
+
+
+class _Part(NamedTuple):
+    """Pixels of dx that share their taps, and which taps of the kernel these are."""
+
+    tables: _Tables
+    rows: list[int]
     columns: list[int]
-    outputs: int  # without those that pad the tables
+    pixels: int  # without those that pad the tables
 
 
 @lru_cache(maxsize=256)
-def _forward_tables(window: Window, size: Pair, depth: int, N: int) -> _Part:
+def _forward_tables(window: Window, size: Pair, depth: int, N: int) -> _Tables:
     """For an image that is padded to `size`."""
     (R, S), (P, Q) = window.kernel, window.output
     (down, right), (apart, aside) = window.stride, window.dilation
@@ -119,8 +125,14 @@ def _forward_tables(window: Window, size: Pair, depth: int, N: int) -> _Part:
         ((c * size[0] + r * apart) * size[1] + s * aside) * N for c in range(depth) for r in range(R) for s in range(S)
     ]
     targets = [i * N for i in range(P * Q)]
-    places = _padded_to(COLS, sources), _padded_to(COLS, targets)
-    return _Part(*places, np.array(taps, np.intp), [], [], P * Q)
+    return _Tables(_padded_to(COLS, sources), _padded_to(COLS, targets), np.array(taps, np.intp))
+
+
+@lru_cache(maxsize=256)
+def _outer_tables(window: Window, size: Pair, depth: int, N: int) -> tuple[Array, Array]:
+    """The same for `correlate_outer`: each source once, and at least COLS taps."""
+    tables = _forward_tables(window, size, depth, N)
+    return tables.sources[: window.output[0] * window.output[1]], _padded_to(COLS, tables.taps.tolist())
 
 
 class _Axis(NamedTuple):
@@ -167,8 +179,8 @@ def _backward_tables(window: Window, size: Pair, outs: int, N: int) -> tuple[Pai
             sources = [(i * W + j) * N for i in rows.starts for j in columns.starts]
             targets = [(h * size[1] + w) * N for h in rows.pixels for w in columns.pixels]
             taps = [((k * H + m) * W + n) * N for k in range(outs) for m in rows.shifts for n in columns.shifts]
-            places = _padded_to(COLS, sources), _padded_to(COLS, targets)
-            parts.append(_Part(*places, np.array(taps, np.intp), rows.taps, columns.taps, len(sources)))
+            tables = _Tables(_padded_to(COLS, sources), _padded_to(COLS, targets), np.array(taps, np.intp))
+            parts.append(_Part(tables, rows.taps, columns.taps, len(sources)))
     return (above, aside), (H, W), parts
 
 
@@ -209,7 +221,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     steps = np.array([image.size // groups, P * Q * N], np.intp)
     correlate(
         *(image.reshape(-1), by_tap, starts.reshape(-1), y.reshape(-1)),
-        *(tables.sources, tables.targets, tables.taps, groups, outs, steps, N),
+        *(*tables, groups, outs, steps, N),
     )
     return layout.outer(y), image
 
@@ -227,15 +239,14 @@ def conv2d_backward(
 
 def _dweight(gradient: Array, image: Array, weight: Array, window: Window, groups: int) -> Array:
     N, outs = image.shape[-1], len(weight) // groups
-    tables = _forward_tables(window, (image.shape[1], image.shape[2]), weight.shape[1], N)
-    sources = tables.sources[: window.output[0] * window.output[1]]
+    sources, taps = _outer_tables(window, (image.shape[1], image.shape[2]), weight.shape[1], N)
     maps = gradient.reshape(groups, outs, sources.size, N)
     if outs < OUTS:
         maps = np.concatenate([maps, np.zeros((groups, OUTS - outs, sources.size, N), maps.dtype)], axis=1)
-    D = tables.taps.size
+    D = product(weight.shape[1:])
     dw = np.zeros(groups * maps.shape[1] * D, weight.dtype)
     sizes = groups, maps.shape[1], D, image.size // groups
-    taps, zeros, rest = _padded_to(COLS, tables.taps.tolist()), np.zeros(OUTS, weight.dtype), N % LANES
+    zeros, rest = np.zeros(OUTS, weight.dtype), N % LANES
     flat = image.reshape(-1)
     correlate_outer(maps.reshape(-1), flat, dw, zeros, sources, taps, sizes, N, 0, N - rest)
     if rest:
@@ -254,7 +265,7 @@ def _dx(gradient: Array, x: Array, weight: Array, window: Window, groups: int) -
     padded.fill(0)
     padded[:, above : above + P, aside : aside + Q] = gradient
     dx = layout.buffer((C, H, W, N), x.dtype)
-    if sum(part.outputs for part in parts) < H * W:
+    if sum(part.pixels for part in parts) < H * W:
         dx.fill(0)  # a stride that leaves pixels out
     depth = C // groups
     by_channel = weight.reshape(groups, outs, depth, *window.kernel).transpose(0, 2, 1, 3, 4)  # (G, c, k, R, S)
@@ -264,6 +275,6 @@ def _dx(gradient: Array, x: Array, weight: Array, window: Window, groups: int) -
         by_tap = _weights(by_channel[:, :, :, part.rows][..., part.columns])
         correlate(
             *(padded.reshape(-1), by_tap, zeros, dx.reshape(-1)),
-            *(part.sources, part.targets, part.taps, groups, depth, steps, N),
+            *(*part.tables, groups, depth, steps, N),
         )
     return layout.outer(dx)
