@@ -41,7 +41,7 @@ def test_a_layer_that_holds_layers_by_name() -> None:
             return self.left.forward(x) + self.right.forward(x)
 
         def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
-            raise NotImplementedError
+            return self.left.backward(dy) + self.right.backward(dy)  # pyright: ignore[reportOptionalOperand]
 
         def output_shape(self, input_shape: Shape) -> Shape:
             return input_shape

@@ -18,21 +18,11 @@ from stridenet.nn.rebuild import build
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
 from stridenet.nn.sequential import Residual, Sequential
 from stridenet.strictjson import from_json, to_json
+from stridenet.zoo.models import lenet5
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-def lenet5(classes: int = 10) -> Sequential:
-    draw = rng()
-    return Sequential(
-        *(Conv2d(1, 6, 5, rng=draw), ReLU(), MaxPool2d(2)),
-        *(Conv2d(6, 16, 5, rng=draw), ReLU(), MaxPool2d(2)),
-        *(Flatten(), Linear(256, 120, rng=draw), ReLU(), Linear(120, 84, rng=draw), ReLU()),
-        Linear(84, classes, rng=draw),
-        input_shape=(1, 28, 28),
-    )
 
 
 def size(network: Layer) -> int:
@@ -49,7 +39,7 @@ def down(body: Layer | None = None) -> Residual:
 def zoo() -> list[Layer]:
     draw = rng()
     return [
-        lenet5(),
+        lenet5(rng=rng()),
         Sequential(),
         ReLU(),
         Linear(3, 4, bias=False, rng=draw),
@@ -93,7 +83,7 @@ def test_a_spec_goes_through_json_and_comes_back(i: int, monkeypatch: pytest.Mon
 
 
 def test_a_rebuilt_network_predicts_as_the_first() -> None:
-    network = lenet5().eval()
+    network = lenet5(rng=rng()).eval()
     twin = build(from_json(to_json(network.spec()), "test"), limit=44_426).eval()
     assert isinstance(twin, Sequential)
     assert twin.input_shape == network.input_shape == (1, 28, 28)
@@ -114,7 +104,13 @@ def test_a_rebuilt_residual_network_predicts_as_the_first_in_the_state_it_has() 
 
 def test_the_limit_counts_every_parameter() -> None:
     two = Sequential(Linear(1, 9, rng=rng()), Linear(9, 1, rng=rng()))
-    for network in lenet5(), Linear(1, 1000, rng=rng()), two, BatchNorm2d(50), Sequential(down(), BatchNorm2d(3)):
+    for network in (
+        lenet5(rng=rng()),
+        Linear(1, 1000, rng=rng()),
+        two,
+        BatchNorm2d(50),
+        Sequential(down(), BatchNorm2d(3)),
+    ):
         count = sum(p.value.size for _, p in network.named_parameters())
         assert size(build(network.spec(), limit=count)) == size(network)
         with pytest.raises(UnsupportedModelError, match=r"expected at most \d+ parameters, got"):

@@ -14,21 +14,11 @@ from stridenet.nn.pools import MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
 from stridenet.nn.sequential import Residual, Sequential
 from stridenet.strictjson import to_json
+from stridenet.zoo.models import lenet5
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-def lenet5(classes: int = 10) -> Sequential:
-    draw = rng()
-    return Sequential(
-        *(Conv2d(1, 6, 5, rng=draw), ReLU(), MaxPool2d(2)),
-        *(Conv2d(6, 16, 5, rng=draw), ReLU(), MaxPool2d(2)),
-        *(Flatten(), Linear(256, 120, rng=draw), ReLU(), Linear(120, 84, rng=draw), ReLU()),
-        Linear(84, classes, rng=draw),
-        input_shape=(1, 28, 28),
-    )
 
 
 def size(network: Layer) -> int:
@@ -39,7 +29,7 @@ def size(network: Layer) -> int:
 
 
 def test_s0_has_44_426_parameters() -> None:
-    network = lenet5()
+    network = lenet5(rng=rng())
     assert size(network) == 44_426
     assert network.output_shape((1, 28, 28)) == (10,)
     assert network.shapes((1, 28, 28))[::3] == [(1, 28, 28), (6, 12, 12), (16, 4, 4), (120,), (10,)]

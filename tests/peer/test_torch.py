@@ -19,13 +19,6 @@ BOUND = {"float32": 1e-5, "float64": 1e-10}
 COUNTS = {"conv2d": 2000, "max_pool2d": 1000, "avg_pool2d": 1000, "batch_norm": 500, "linear": 500}
 
 
-@pytest.fixture(scope="module")
-def torch() -> Any:
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
-    return torch
-
-
 def values(draw: np.random.Generator, op: str, seed: int, shape: tuple[int, ...]) -> Array:
     """Of the normal distribution; for a maximum mostly 0 and 1, or 0 and -inf, so that it is a tie."""
     if op != "max_pool2d" or seed % 5 == 0:

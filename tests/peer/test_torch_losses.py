@@ -18,9 +18,7 @@ every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 @pytest.fixture(scope="module")
-def functional() -> Any:
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
+def functional(torch: Any) -> Any:
     return torch.nn.functional
 
 

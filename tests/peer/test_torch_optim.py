@@ -29,13 +29,6 @@ pytestmark = [pytest.mark.peer, pytest.mark.promise("G3")]
 STEPS = 100
 
 
-@pytest.fixture(scope="module")
-def torch() -> Any:
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
-    return torch
-
-
 class Pair:
     """A weight at half the learning rate and a bias without decay, here and in PyTorch, from one start."""
 

@@ -20,13 +20,6 @@ pytestmark = [pytest.mark.peer, pytest.mark.promise("G3")]
 STEPS = 100
 
 
-@pytest.fixture(scope="module")
-def torch() -> Any:
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
-    return torch
-
-
 def pair(torch: Any, seed: int) -> tuple[Trainer, Any, Any]:
     """A trainer in float64, the same network in PyTorch, and its optimiser."""
     rng = np.random.default_rng(seed)
