@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-# Forward, dx and dweight of some convolutions beside im2col: tails, strides, dilations, groups, every padding.
+# Convolutions, pools and batch norm beside im2col: tails, strides, dilations, groups, every padding.
 COMPARE = """
 import itertools
 import numpy as np
 from stridenet import layout
 from stridenet.kernels import batchlast, im2col
-from stridenet.kernels.simd import LANES
+from stridenet.kernels.tiles import LANES, OUTS
 from stridenet.shapes import padding_margins, window
 
 rng = np.random.default_rng(0)
@@ -31,7 +31,23 @@ for N, stride, dilation, padding, groups in cases:
         assert layout.inner(y).flags.c_contiguous
     for a, b in zip(found, wanted, strict=True):
         assert a.dtype == b.dtype and np.abs(a - b).max() <= 1e-5 * np.abs(b).max(), (N, stride, dilation, padding)
-print(LANES, batchlast.OUTS)
+
+cases = itertools.product((LANES, LANES + 3), (1, 2, 3), (1, 2, 3))
+for N, kernel, stride in cases:
+    x = rng.integers(-3, 4, (N, 2, 5, 7)).astype(np.float32)
+    geometry = window("w", (5, 7), (kernel, 2), (stride, 2), ((0, 0), (0, 0)))
+    counts, vectors = np.full(geometry.output, 2 * kernel, np.float32), rng.standard_normal((4, 2), np.float32)
+    found, wanted = [], []
+    for backend, results in ((batchlast, found), (im2col, wanted)):
+        y = backend.max_pool2d(x, geometry)
+        dy = np.cos(np.arange(y.size, dtype=np.float32)).reshape(y.shape)
+        results += [y, backend.max_pool2d_backward(dy, x, y, geometry)]
+        results += [backend.avg_pool2d(x, geometry, counts), backend.avg_pool2d_backward(dy, x, geometry, counts)]
+        results += [backend.batch_norm(x, *vectors[:3]), backend.batch_norm_backward(x, x + 1, *vectors)]
+    for a, b in zip(found, wanted, strict=True):
+        assert layout.inner(a).flags.c_contiguous
+        assert a.dtype == b.dtype and np.abs(a - b).max() <= 1e-5 * np.abs(b).max(), (N, kernel, stride)
+print(LANES, OUTS)
 """
 
 
@@ -53,14 +69,13 @@ def test_other_ways_to_run_give_the_same(environment: dict[str, str], child: Any
 
 PLANTED = """
 import numpy as np
-from stridenet.kernels import batchlast
-from stridenet.kernels.simd import LANES
+from stridenet.kernels import frames
+from stridenet.kernels.operation import LANES, Code, Operations
 
-x = np.ones(4 * LANES, np.float32)
-places, taps = np.zeros(4, np.intp), np.array([{tap}], np.intp)
-y, steps = np.zeros(LANES, np.float32), np.array([0, 0], np.intp)
+ops, x, y = Operations(), np.ones(4 * LANES, np.float32), np.zeros(LANES, np.float32)
+ops.emit(Code.COPY, sources=ops.table([{place}]), targets=ops.table([0]), places=1, channels=1)
 try:
-    batchlast.correlate(x, np.ones(4, np.float32), np.zeros(4, np.float32), y, places, places, taps, 1, 1, steps, LANES)
+    frames.copy(ops.take()[0], ops.tables(), x, y, 0)
 except IndexError as error:
     print(error)
 else:
@@ -74,10 +89,10 @@ LEFT = "a kernel left its array"
 @pytest.mark.promise("G7")
 @pytest.mark.parametrize("switch", ["NUMBA_BOUNDSCHECK", "NUMBA_DISABLE_JIT"])
 @pytest.mark.parametrize(
-    ("tap", "wanted"), [(0, "1.0"), (63, "a kernel left its array"), (-1, "a kernel left its array")]
+    ("place", "wanted"), [(0, "1.0"), (63, "a kernel left its array"), (-1, "a kernel left its array")]
 )
-def test_a_planted_place_outside_is_found(switch: str, tap: int, wanted: str, child: Any, tmp_path: Path) -> None:
-    done = child(PLANTED.format(tap=tap), XDG_CACHE_HOME=str(tmp_path), **{switch: "1"})
+def test_a_planted_place_outside_is_found(switch: str, place: int, wanted: str, child: Any, tmp_path: Path) -> None:
+    done = child(PLANTED.format(place=place), XDG_CACHE_HOME=str(tmp_path), **{switch: "1"})
     assert done.stdout.strip() == wanted, done.stderr
 
 
@@ -90,16 +105,16 @@ def test_compiled_kernels_are_kept_in_a_folder_of_our_own(child: Any, tmp_path: 
     folder = Path(shown)
     assert folder.parent == tmp_path / "stridenet"
     assert folder.stat().st_mode & 0o777 == 0o700
-    done = child(PLANTED.format(tap=0), XDG_CACHE_HOME=str(tmp_path))
+    done = child(PLANTED.format(place=0), XDG_CACHE_HOME=str(tmp_path), NUMBA_DISABLE_JIT=None)
     assert done.stdout.strip() == "1.0", done.stderr
     assert list(folder.rglob("*.nbi"))
     folder.chmod(0o777)  # what others may write is not read: it would run as code
     assert child(FOLDER, XDG_CACHE_HOME=str(tmp_path)).stdout == "None\n"
-    done = child(PLANTED.format(tap=0), XDG_CACHE_HOME=str(tmp_path))
+    done = child(PLANTED.format(place=0), XDG_CACHE_HOME=str(tmp_path))
     assert done.stdout.strip() == "1.0", done.stderr
 
 
 @pytest.mark.promise("L05")
 def test_without_a_home_kernels_work_uncached(child: Any) -> None:
-    done = child(PLANTED.format(tap=0), XDG_CACHE_HOME=os.devnull)
+    done = child(PLANTED.format(place=0), XDG_CACHE_HOME=os.devnull)
     assert done.stdout.strip() == "1.0", done.stderr

@@ -1,7 +1,7 @@
 """How kernels are compiled: without Python's lock, and kept in a private folder of ours.
 
-The name of the folder holds a hash of the kernels' sources, since a kept function does not notice that one it calls in
-another file has changed. What is kept is read back as code, so the folder must be ours alone; where there is no such
+The name of the folder holds a hash of the sources of this room, since a kept function does not notice that one it calls
+in another file has changed. What is kept is read back as code, so the folder must be ours alone; where there is no such
 folder, kernels are compiled in every process.
 """
 
@@ -23,7 +23,6 @@ from numba.core import config as numba_config
 
 _config: Any = numba_config
 COMPILES = not _config.DISABLE_JIT
-_SOURCES = ("simd.py", "batchlast.py")
 
 
 def _home() -> Path:
@@ -35,7 +34,7 @@ def _home() -> Path:
 def private_folder() -> Path | None:
     """The folder of compiled kernels, made if it is not there; None if it cannot be ours alone."""
     here = Path(__file__).parent
-    sources = hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES))
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
     try:
         checked = "-checked" if _config.BOUNDSCHECK else ""  # other code from the same sources
         folder = _home() / "stridenet" / f"kernels-{numba.__version__}-{sources.hexdigest()[:16]}{checked}"
@@ -49,13 +48,37 @@ def private_folder() -> Path | None:
 
 
 _FOLDER = private_folder()
+_kernels: list[Any] = []
 
 
-def kernel(function: Callable[..., None]) -> Any:
+def inlined(function: Callable[..., None]) -> Any:
+    """`function` as a text that its callers are compiled with, so that the sizes they give are literals in it."""
+    return njit(inline="always")(function)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
     """`function`, compiled when it is first called."""
     before = _config.CACHE_DIR
     try:
         _config.CACHE_DIR = "" if _FOLDER is None else str(_FOLDER)  # read here, once, by the line below
-        return njit(nogil=True, cache=_FOLDER is not None)(function)
+        compiled = njit(nogil=True, cache=_FOLDER is not None)(function)
     finally:
         _config.CACHE_DIR = before
+    if COMPILES:
+        _kernels.append(compiled)
+    return compiled
+
+
+def warm() -> bool:
+    """Whether every kernel of the modules imported so far is compiled: in this process, or kept by another one."""
+    return all(each.signatures or _is_kept(each) for each in _kernels)
+
+
+def _is_kept(compiled: Any) -> bool:
+    """Whether Numba's folder for the file of this kernel has its index, written by this version of Python."""
+    folder, function = compiled.stats.cache_path, compiled.py_func
+    if folder is None:
+        return False
+    name = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}-*"
+    version = "".join(map(str, sys.version_info[:2]))
+    return any(Path(folder).glob(f"{name}.py{version}{sys.abiflags}.nbi"))
