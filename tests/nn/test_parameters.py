@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -186,6 +188,20 @@ def test_clip_grad(dtype: Any) -> None:
     assert np.linalg.norm(params.grad.astype(float)) == pytest.approx(2.0)
     params.grad[0] = np.nan
     assert np.isnan(params.clip_grad(1.0))
+
+
+def test_clip_grad_is_exact_and_copies_no_gradient() -> None:
+    gradient = np.random.default_rng(0).standard_normal(300_000).astype(np.float32)
+    params = ParameterVector({"a": Parameter(np.zeros_like(gradient))})
+    params.grad[:] = gradient
+    tracemalloc.start()
+    try:
+        before = params.clip_grad(1.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert before == pytest.approx(math.sqrt(math.fsum(gradient.astype(float) ** 2)), rel=1e-13)
+    assert peak < 300_000  # NumPy's buffers; the gradient has 1 200 000 bytes
 
 
 @pytest.mark.promise("P01")

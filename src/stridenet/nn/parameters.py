@@ -110,7 +110,7 @@ class ParameterVector:
             ConfigError: `norm` is not a finite number >= 0.
         """
         norm = number("clip_grad", "norm", norm, low=0.0, high=float("inf"))
-        before = float(np.sqrt(np.sum(np.square(self.grad, dtype=np.float64))))
+        before = float(np.sqrt(np.einsum("i,i->", self.grad, self.grad, dtype=np.float64)))  # no float64 copy
         if before > norm:
             self.grad *= norm / before
         return before

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from stridenet import kernels
 from stridenet.errors import CheckpointMismatchError, ConfigError
 from stridenet.layout import Array
 from stridenet.nn.parameters import ParameterVector
@@ -59,7 +60,7 @@ class Optimizer(ABC):
         strength = number(who, "weight_decay", weight_decay, low=0.0, high=math.inf)
         self.params = params
         self.lr = lr
-        self.t = 0
+        self.t: int = 0
         self.lr_factor = 1.0  # on the schedule; what sets it knows it again after a resume
         self._slots: dict[str, Array] = {}
         self._update = np.empty_like(params.value)
@@ -191,6 +192,19 @@ class SGD(Optimizer):
         self._momentum = self._fraction("momentum", momentum)
         if momentum != 0:
             self._slots["velocity"] = np.zeros_like(params.value)
+
+    def step(self) -> None:
+        """As of every optimiser; the compiled kernels take one pass over a float32 vector, to the same bits."""
+        if kernels.resolve() != "batchlast" or self.params.value.dtype != np.float32:
+            super().step()
+            return
+        from stridenet.kernels import update
+
+        lr, momentum = self.current_lr, self._momentum(self.t)
+        share, rate = 1.0 - momentum if self._averaging else 1.0, lr if self._decay_mode == "decoupled" else 1.0
+        vectors = self.params.value, self.params.grad, self._slots.get("velocity"), self._decay, self._lr_scale
+        update.sgd(*vectors, lr, momentum, share, rate, self._decay_mode == "l2", self._nesterov)
+        self.t += 1
 
     def _direction(self, gradient: Array, out: Array) -> Array:
         velocity = self._slots.get("velocity")
