@@ -27,6 +27,7 @@ OPERATIONS: dict[str, dict[str, str]] = {
     "global_avg_pool2d": {"x": "nchw"},
     "batch_norm": {"x": "nchw", "weight": "c", "bias": "c"},
     "linear": {"x": "nd", "weight": "kd", "bias": "k"},
+    "zero_pad_shortcut": {"x": "nchw"},
     "flatten": {"x": "nchw"},
     "relu": {"x": "nchw"},
     "leaky_relu": {"x": "nd"},

@@ -16,7 +16,7 @@ from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, ReLU, Sigmoi
 from stridenet.nn.parameters import Parameter
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
-from stridenet.nn.sequential import Residual, Sequential
+from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.shapes import Shape, window
 from stridenet.zoo.models import lenet5
 
@@ -249,6 +249,16 @@ def test_the_other_layers_by_hand() -> None:
     assert (pool.connections, pool.macs, pool.receptive_field) == (16 * 4, 0, (8, 8))  # 9, but there are only 8
     assert (inside.connections, inside.receptive_field) == (0, (8, 8))
     assert (whole.connections, whole.receptive_field) == (16, (8, 8))
+
+
+def test_a_shortcut_of_zeros_costs_nothing_and_sees_every_second_pixel() -> None:
+    aside = ZeroPadShortcut(1, 3, stride=(2, 3))
+    block = Residual(Conv2d(1, 3, 3, stride=(2, 3), padding=1, rng=RNG), aside)
+    _, own, both, behind = cost(Sequential(block, MaxPool2d(2)), (1, 12, 12))
+    assert own == LayerCost("0.shortcut", repr(aside), (3, 6, 4), 0, 0, 0, (1, 1), 4 * 3 * 6 * 4)
+    assert (both.receptive_field, behind.receptive_field) == ((3, 3), (5, 6))  # two windows, 2 and 3 pixels apart
+    pooled = cost(Sequential(aside, MaxPool2d(2)), (1, 12, 12))[1]
+    assert pooled.receptive_field == (3, 4)
 
 
 def test_behind_an_unknown_layer_nothing_is_seen() -> None:

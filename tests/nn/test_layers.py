@@ -19,7 +19,7 @@ from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
-from stridenet.nn.sequential import Residual, Sequential
+from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.shapes import Shape
 
 
@@ -98,8 +98,12 @@ LAYERS: dict[str, tuple[Callable[[], Layer], Shape]] = {
     "Sequential-empty": (Sequential, (3, 4, 5)),
     "Residual": (lambda: Residual(Conv2d(3, 3, 3, padding=1, rng=rng())), (3, 5, 4)),
     "Residual-block": (residual_block, (2, 6, 7)),
+    "ZeroPadShortcut": (lambda: ZeroPadShortcut(2, 5), (2, 3, 4)),
+    "ZeroPadShortcut-all": (lambda: ZeroPadShortcut(2, 3, stride=(2, 3)), (2, 5, 6)),
 }
-every_layer = pytest.mark.parametrize("name", LAYERS)
+every_layer = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.big) if LAYERS[name][0] is lenet5 else name for name in LAYERS]
+)
 
 
 def given(shape: Shape, N: int = 4, seed: int = 1, dtype: Any = np.float64) -> Array:

@@ -14,7 +14,7 @@ from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Softmax, Tanh
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
-from stridenet.nn.sequential import Residual, Sequential
+from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.shapes import Shape
 
 
@@ -63,6 +63,9 @@ BAD: dict[str, tuple[Callable[[Any], Layer], list[Any]]] = {
     "Dropout2d p": (lambda v: Dropout2d(v), NOT_SHARES),
     "Residual body": (lambda v: Residual(v), [None, ReLU, "ReLU", 3, [ReLU()]]),
     "Residual shortcut": (lambda v: Residual(ReLU(), v), [ReLU, "ReLU", 3, [ReLU()], False]),
+    "ZeroPadShortcut in_channels": (lambda v: ZeroPadShortcut(v, 2**53), [*NOT_SIZES, (1, 2)]),
+    "ZeroPadShortcut out_channels": (lambda v: ZeroPadShortcut(4, v), [*NOT_SIZES, 1, 3, (4, 4)]),
+    "ZeroPadShortcut stride": (lambda v: ZeroPadShortcut(4, 4, stride=v), [*NOT_SIZES, (1, 0), (1,), "same"]),
     "Sequential input_shape": (
         lambda v: Sequential(input_shape=v),
         [28, (), (0,), (1, -1), (1.0, 2), "28", {1: 2}, np.array([1, 2]), (None, 28)],
@@ -110,6 +113,9 @@ TOO_SMALL = (
     "expected an image of at least 7x7 with its padding, got 6x28 with padding ((0, 0), (0, 0)); "
     "use a smaller kernel or more padding"
 )
+
+
+TOO_LARGE = "expected an output of at most 2^31 numbers an image, got (1073741824, 3, 1); use fewer channels"
 
 
 TWO_SHAPES = (
@@ -208,6 +214,21 @@ TWO_SHAPES = (
             np.zeros((2, 3, 6, 28), np.float32),
             f"Conv2d(3, 4, kernel_size=7): {TOO_SMALL}",
         ),
+        (
+            ZeroPadShortcut(3, 4),
+            np.zeros((2, 4, 5, 5), np.float32),
+            "ZeroPadShortcut(3, 4): expected x of shape (N, 3, H, W), got (2, 4, 5, 5)",
+        ),
+        (
+            ZeroPadShortcut(3, 4),
+            np.zeros((2, 3, 5, 5), int),
+            "ZeroPadShortcut(3, 4): expected x of dtype float32 or float64, got int64; use x.astype",
+        ),
+        (
+            ZeroPadShortcut(1, 2**30, stride=2),
+            np.zeros((2, 1, 5, 1), np.float32),
+            f"ZeroPadShortcut(1, 1073741824, stride=2): {TOO_LARGE}",
+        ),
         (Tanh(), np.zeros(()), "Tanh(): expected x of shape (N, ...), got ()"),
         (
             Dropout(),
@@ -252,6 +273,10 @@ def test_forward_names_the_layer(layer: Layer, x: Array, message: str) -> None:
             r"^Residual: .*, got \(4, 5, 5\) and \(3, 5, 5\); give a shortc",
         ),
         (MaxPool2d(2), (1, 1, 5), r"^MaxPool2d\(2\): expected an image of at least 2x2"),
+        (ZeroPadShortcut(3, 4), (4, 5, 5), r"^ZeroPadShortcut\(3, 4\): .*\(N, 3, H, W\), got \(N, 4, 5, 5\)$"),
+        (ZeroPadShortcut(3, 4), (3,), r"^ZeroPadShortcut\(3, 4\): .*\(N, 3, H, W\), got \(N, 3\)$"),
+        (ZeroPadShortcut(3, 4), (3, 0, 5), r"^ZeroPadShortcut\(3, 4\): expected an image of at least 1x1 .* got 0x5"),
+        (ZeroPadShortcut(1, 2**40), (1, 1, 1), r"^ZeroPadShortcut\(1, 1099511627776\): .* of at most 2\^31 numbers"),
     ],
 )
 def test_output_shape_refuses(layer: Layer, shape: Shape, message: str) -> None:

@@ -16,7 +16,7 @@ from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, 
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.rebuild import build
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
-from stridenet.nn.sequential import Residual, Sequential
+from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.strictjson import from_json, to_json
 from stridenet.zoo.models import lenet5
 
@@ -54,7 +54,7 @@ def zoo() -> list[Layer]:
             *(BatchNorm2d(2, momentum=0.2, eps=1e-3), LeakyReLU(0.1), down(), Dropout2d(0.25)),
             AvgPool2d((3, 2), stride=1, padding=((1, 0), (0, 1)), ceil_mode=True, count_include_pad=False),
             Residual(Sequential(Residual(Softmax()), LogSoftmax())),
-            *(GlobalAvgPool2d(), Flatten()),
+            *(ZeroPadShortcut(4, 5, stride=(2, 1)), GlobalAvgPool2d(), Flatten()),
             input_shape=(2, 9, 8),
         ),
     ]
@@ -188,6 +188,11 @@ def deep(levels: int = 10_000) -> Any:
         ({**NORM, "init": 3}, "BatchNorm2d: .*'init'"),
         ({**NORM, "num_features": 251}, "at most 1000 parameters"),
         ({**NORM, "num_features": 2**40}, "at most 1000 parameters"),
+        (
+            {"kind": "ZeroPadShortcut", "in_channels": 4, "out_channels": 3},
+            "ZeroPadShortcut: expected out_channels >= 4",
+        ),
+        ({"kind": "ZeroPadShortcut", "in_channels": 4}, "ZeroPadShortcut: expected the key out_channels as well"),
         ({"kind": "GlobalAvgPool2d", "kernel_size": 2}, "GlobalAvgPool2d: .*'kernel_size'"),
         ({"kind": "AvgPool2d", "kernel_size": 2, "divisor": 3}, "AvgPool2d: .*'divisor'"),
         (deep(), "as a table, got a list"),

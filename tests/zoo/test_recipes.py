@@ -41,6 +41,7 @@ def noise(shape: tuple[int, ...], n: int = 6000) -> Splits:
 # The recipes that come along
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_is_whole_and_can_be_trained(name: str) -> None:
     recipe = recipes.load(name)
@@ -300,7 +301,7 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
         {"train.loss": "msw"},
         r"recipe\.train\.loss: expected one of cross_entropy, hinge, mse, got 'msw'; did you",
     ),
-    "model": ({"model.name": "resnet"}, r"recipe\.model\.name: expected one of lenet5, got 'resnet'"),
+    "model": ({"model.name": "resnet"}, r"recipe\.model\.name: expected one of lenet5, .*resnet20, got 'resnet'"),
     "argument": ({"model.args": {"clases": 10}}, r"recipe\.model lenet5: .*; did you mean 'classes'\?"),
     "classes": (
         {"model.args": {"classes": 9}},
@@ -512,4 +513,4 @@ def test_the_schema_is_the_one_of_the_default_recipe_and_more() -> None:
         for section, table in given.items():
             assert table.keys() <= recipes.SCHEMA[section].keys()
     assert not any(re.search(r"[^a-z_]", key) for table in recipes.SCHEMA.values() for key in table)
-    assert set(models.MODELS) == {"lenet5"}
+    assert set(models.MODELS) == {"lenet5", "lenet5_batchnorm", "cifar_convnet", "resnet20"}

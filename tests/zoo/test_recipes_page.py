@@ -133,6 +133,7 @@ def test_there_are_two_examples() -> None:
     assert [tomllib.loads(text)["data"]["name"] for text in EXAMPLES] == ["letters", "mnist"]
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_every_example_loads_and_trains(text: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"

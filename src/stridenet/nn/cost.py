@@ -16,7 +16,7 @@ from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Activation, Conv2d, Flatten, Linear
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
-from stridenet.nn.sequential import Residual, Sequential
+from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.shapes import Pair, Shape, integer, pair, product
 
 
@@ -167,6 +167,9 @@ def _behind(layer: Layer, field: _Field, image: Pair) -> _Field | None:
         return field
     if isinstance(layer, GlobalAvgPool2d | Linear):
         return _Field(image, image)
+    if isinstance(layer, ZeroPadShortcut):
+        rows, columns = pair("cost", "stride", layer.stride)
+        return _Field(field.size, (field.step[0] * rows, field.step[1] * columns))
     if isinstance(layer, Conv2d):
         dilation = pair("Conv2d", "dilation", layer.dilation)
     elif isinstance(layer, MaxPool2d | AvgPool2d):

@@ -36,6 +36,11 @@ from stridenet.nn.batch_norm import (
     batch_norm as batch_norm,
     batch_norm_backward as batch_norm_backward,
 )
+from stridenet.nn.shortcut import (
+    ZeroPadSaved as ZeroPadSaved,
+    zero_pad_shortcut as zero_pad_shortcut,
+    zero_pad_shortcut_backward as zero_pad_shortcut_backward,
+)
 from stridenet.shapes import (
     IntOrPair,
     Padding,

@@ -12,7 +12,7 @@ from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
-from stridenet.nn.sequential import Residual, Sequential
+from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.shapes import Shape, integer, product
 from stridenet.tables import construct
 
@@ -23,7 +23,7 @@ KINDS: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
         *(AvgPool2d, BatchNorm2d, Conv2d, Dropout, Dropout2d, Flatten, GlobalAvgPool2d, LeakyReLU, Linear),
-        *(LogSoftmax, MaxPool2d, ReLU, Sigmoid, Softmax, Tanh),
+        *(LogSoftmax, MaxPool2d, ReLU, Sigmoid, Softmax, Tanh, ZeroPadShortcut),
     )
 }
 

@@ -1,4 +1,4 @@
-"""Layers in a row, and layers beside a shortcut."""
+"""Layers in a row, layers beside a shortcut, and a shortcut without parameters."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any, cast
 
 from stridenet.errors import ConfigError, ShapeError, shown
 from stridenet.layout import Array
-from stridenet.nn.layer import Layer
-from stridenet.shapes import Shape, integer
+from stridenet.nn import functional as F
+from stridenet.nn.arrays import check
+from stridenet.nn.layer import Layer, speaking_as
+from stridenet.nn.shortcut import padded_shape
+from stridenet.shapes import IntOrPair, Shape, integer, pair, plain
 
 
 class Sequential(Layer):
@@ -130,6 +133,49 @@ class Residual(Layer):
 
     def __repr__(self) -> str:
         return "Residual(\n" + indent(f"{self.body!r},\nshortcut={self.shortcut!r}", "  ") + "\n)"
+
+
+class ZeroPadShortcut(Layer):
+    """A shortcut without parameters, of (N, in_channels, H, W) to (N, out_channels, P, Q).
+
+    Every `stride`-th pixel is taken and channels of zeros are added; see `functional.zero_pad_shortcut`.
+
+    Args:
+        in_channels: C.
+        out_channels: K, at least C.
+        stride: an int or (rows, columns).
+
+    Raises:
+        ConfigError: an argument is out of range.
+
+    >>> ZeroPadShortcut(16, 32, stride=2).output_shape((16, 32, 32))
+    (32, 16, 16)
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: IntOrPair = 1) -> None:
+        self.in_channels = integer("ZeroPadShortcut", "in_channels", in_channels)
+        self.out_channels = integer("ZeroPadShortcut", "out_channels", out_channels, minimum=self.in_channels)
+        self._stride = pair("ZeroPadShortcut", "stride", stride)
+        self.stride = plain(stride)
+
+    def forward(self, x: Array) -> Array:
+        """(N, C, H, W) to (N, K, P, Q)."""
+        with speaking_as(self):
+            check("ZeroPadShortcut", "x", x, ("N", self.in_channels, "H", "W"))
+            y, saved = F.zero_pad_shortcut(x, self.out_channels, stride=self._stride)
+        self.keep(saved)
+        return y
+
+    def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
+        """(N, K, P, Q) to (N, C, H, W)."""
+        return F.zero_pad_shortcut_backward(dy, self.take())
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(C, H, W) to (K, P, Q)."""
+        if len(input_shape) != 3 or input_shape[0] != self.in_channels:
+            got = ", ".join(["N", *map(str, input_shape)])
+            raise ShapeError(f"{self!r}: expected x of shape (N, {self.in_channels}, H, W), got ({got})")
+        return padded_shape(repr(self), self.out_channels, (input_shape[1], input_shape[2]), self._stride)
 
 
 def _check_one_shape(body: Shape, shortcut: Shape) -> None:

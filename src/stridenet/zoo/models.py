@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from stridenet.nn.init import normal
+from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
-from stridenet.nn.pools import MaxPool2d
-from stridenet.nn.sequential import Sequential
+from stridenet.nn.pools import GlobalAvgPool2d, MaxPool2d
+from stridenet.nn.regularization import BatchNorm2d
+from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.shapes import choice, integer
 from stridenet.tables import construct
 
@@ -43,7 +46,93 @@ def lenet5(*, classes: int = 10, channels: int = 1, input_size: int = 28, rng: n
     )
 
 
-MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": lenet5}
+def lenet5_batchnorm(
+    *, classes: int = 10, channels: int = 1, input_size: int = 28, rng: np.random.Generator
+) -> Sequential:
+    """LeNet-5 with batch normalisation between pooling and ReLU in its first two blocks.
+
+    28x28 digits give 61 750 parameters; the last convolution is then as large as its maps, 5x5. No ReLU follows it.
+    The network of report S3 (docs/systems.md); batch normalisation is Ioffe and Szegedy 2015.
+
+    >>> len(lenet5_batchnorm(rng=np.random.default_rng(0)).pack())
+    61750
+    """
+    size = integer("lenet5_batchnorm", "input_size", input_size, minimum=28)
+    side = (size // 2 - 4) // 2 - 4  # rows of the last map: 1 for 28, 2 for 32
+    return Sequential(
+        Conv2d(channels, 6, 5, padding="same", rng=rng),
+        MaxPool2d(2),
+        BatchNorm2d(6),
+        ReLU(),
+        Conv2d(6, 16, 5, rng=rng),
+        MaxPool2d(2),
+        BatchNorm2d(16),
+        ReLU(),
+        Conv2d(16, 120, 5, rng=rng),
+        Flatten(),
+        Linear(120 * side * side, 84, rng=rng),
+        ReLU(),
+        Linear(84, classes, rng=rng),
+        input_shape=(channels, size, size),
+    )
+
+
+def cifar_convnet(*, classes: int = 10, rng: np.random.Generator) -> Sequential:
+    """One large convolution and two dense layers, for the 3x32x32 images of CIFAR-10: 825 046 parameters.
+
+    The network of report S4 (docs/systems.md). Weights start normal with a standard deviation of 1e-3, biases at 0.
+
+    >>> len(cifar_convnet(rng=np.random.default_rng(0)).pack())
+    825046
+    """
+    init = normal(1e-3)
+    return Sequential(
+        Conv2d(3, 32, 7, padding=3, init=init, rng=rng),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Linear(32 * 16 * 16, 100, init=init, rng=rng),
+        ReLU(),
+        Linear(100, classes, init=init, rng=rng),
+        input_shape=(3, 32, 32),
+    )
+
+
+def resnet20(*, classes: int = 10, rng: np.random.Generator) -> Sequential:
+    """The residual network of 20 layers for the 3x32x32 images of CIFAR-10: 269 722 parameters.
+
+    Three stages of three blocks, with 16, 32 and 64 channels; the first block of the second and of the third halves
+    the image, beside a shortcut without parameters. Convolutions have no bias, batch normalisation follows each.
+    He, Zhang, Ren and Sun 2016, *Deep Residual Learning for Image Recognition*, section 4.2, with option A.
+
+    >>> len(resnet20(rng=np.random.default_rng(0)).pack())
+    269722
+    """
+    layers: list[Layer] = [Conv2d(3, 16, 3, padding=1, bias=False, rng=rng), BatchNorm2d(16), ReLU()]
+    for before, channels in (16, 16), (16, 32), (32, 64):
+        for in_channels in (before, channels, channels):
+            layers += _block(in_channels, channels, rng)
+    layers += [GlobalAvgPool2d(), Flatten(), Linear(64, classes, rng=rng)]
+    return Sequential(*layers, input_shape=(3, 32, 32))
+
+
+def _block(in_channels: int, channels: int, rng: np.random.Generator) -> list[Layer]:
+    """Two convolutions beside a shortcut, and the ReLU behind their sum; more channels come with half the image."""
+    stride = 1 if in_channels == channels else 2
+    body = Sequential(
+        Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False, rng=rng),
+        BatchNorm2d(channels),
+        ReLU(),
+        Conv2d(channels, channels, 3, padding=1, bias=False, rng=rng),
+        BatchNorm2d(channels),
+    )
+    shortcut = None if stride == 1 else ZeroPadShortcut(in_channels, channels, stride=stride)
+    return [Residual(body, shortcut), ReLU()]
+
+
+MODELS: dict[str, Callable[..., Sequential]] = {
+    maker.__name__: maker for maker in (lenet5, lenet5_batchnorm, cifar_convnet, resnet20)
+}
 
 
 def make(
