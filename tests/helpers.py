@@ -1,10 +1,15 @@
-"""What several test files share: arrays in every memory order, the measure of an error, a stop, the command line."""
+"""What several test files share: memory orders, the measure of an error, a stop, several workers, the command line."""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from stridenet import layout
+from stridenet.communicator import Communicator
 from stridenet.layout import Array
 from stridenet.train.trainer import Callback, Trainer
 
@@ -49,3 +54,36 @@ def normwise(found: Array, wanted: Array) -> float:
     assert found.shape == wanted.shape
     scale = float(np.max(np.abs(wanted), initial=0.0))
     return float(np.max(np.abs(found - wanted), initial=0.0)) / (scale or 1.0)
+
+
+class Together(Communicator):
+    """One of several threads; a barrier before and behind each exchange."""
+
+    def __init__(self, rank: int, vectors: list[Any], barrier: threading.Barrier) -> None:
+        self.rank, self.size, self.vectors, self.barrier = rank, len(vectors), vectors, barrier
+
+    def mean(self, vector: Array) -> None:
+        self.vectors[self.rank] = vector.copy()
+        self.barrier.wait(30)
+        total = sum(self.vectors) / self.size
+        self.barrier.wait(30)
+        vector[...] = total
+
+
+def together(size: int, work: Callable[[Communicator], Any]) -> list[Any]:
+    """What `work` gives, or raises, in each of `size` threads."""
+    vectors, barrier, results = [None] * size, threading.Barrier(size), [None] * size
+
+    def run(rank: int) -> None:
+        try:
+            results[rank] = work(Together(rank, vectors, barrier))
+        except Exception as error:  # noqa: BLE001
+            results[rank] = error
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return results

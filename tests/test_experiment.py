@@ -21,7 +21,7 @@ from stridenet.experiment import Run, make_folder, next_folder, open_run, prepar
 from stridenet.model import load
 from stridenet.strictjson import from_json
 from stridenet.train.checkpoint import CheckpointStore
-from stridenet.train.trainer import evaluate, scores_of
+from stridenet.train.evaluation import evaluate, scores_of
 from stridenet.zoo import recipes
 
 PICTURES = {"curves.png", "confusion.png", "mistakes.png", "filters.png"}
@@ -132,12 +132,12 @@ def test_the_test_images_are_used_once_at_the_end(
     seen: list[tuple[str, int]] = []
     names = {id(setup.splits.test): "test", id(setup.validation.dataset): "validation"}
 
-    def watched(network: Any, data: Any) -> Any:
+    def watched(network: Any, data: Any, **options: Any) -> Any:
         seen.append((names[id(data.dataset)], len(setup.trainer.history)))
-        return scores_of(network, data)
+        return scores_of(network, data, **options)
 
     monkeypatch.setattr("stridenet.experiment.scores_of", watched)
-    monkeypatch.setattr("stridenet.train.trainer.scores_of", watched)
+    monkeypatch.setattr("stridenet.train.evaluation.scores_of", watched)
     run_of(setup, tmp_path / "run").train()
     assert seen == [("validation", 0), ("validation", 1), ("validation", 2), ("test", 3)]
 

@@ -280,6 +280,7 @@ def test_predictions_change_neither_images_nor_model() -> None:
     assert all(np.array_equal(value, before[name]) for name, value in model.network.state_dict().items())
 
 
+@pytest.mark.big
 @pytest.mark.promise("A4")
 def test_predictions_of_eight_threads_are_those_of_one() -> None:
     model, x = make(), images(64)

@@ -58,7 +58,7 @@ POLICIES: dict[str, Callable[..., Callback]] = {
     "early_stopping": EarlyStopping,
 }
 _OF_ANY_SCHEDULE = ("unit", "momentum", "warm_up")  # keys that no schedule takes itself
-_EVALUATION_BATCH = 64  # as a training step, so that one takes the memory that the other has left
+_EVALUATION_BATCH = 256
 
 
 @dataclass

@@ -38,9 +38,10 @@ from stridenet.shapes import by, grouped
 from stridenet.strictjson import MAX_BYTES, from_json, to_json
 from stridenet.train.callbacks import Checkpoints, Progress
 from stridenet.train.checkpoint import CheckpointStore, RunLock, require_same
+from stridenet.train.evaluation import blas_threads, scores_of
 from stridenet.train.metrics import Metrics, measure
 from stridenet.train.policies import TimeBudget
-from stridenet.train.trainer import Callback, Trainer, blas_threads, scores_of
+from stridenet.train.trainer import Callback, Trainer
 from stridenet.viz import plots
 from stridenet.zoo import recipes
 from stridenet.zoo.recipes import Recipe
@@ -168,7 +169,7 @@ class Run:
         model, ended_by = setup.model(), setup.ended_by()
         model.save(self.folder / FILE)
         with blas_threads():
-            parts = list(scores_of(model.network, setup.loader(splits.test)))
+            parts = list(scores_of(model.network, setup.loader(splits.test), threads=setup.threads))
         scores, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
         metrics = measure(scores, targets, setup.trainer.loss(scores, targets)[0])
         results = {

@@ -66,6 +66,7 @@ def check(seeds: range) -> None:
         assert len(set(found)) == 1, (seed, options)
 
 
+@pytest.mark.big
 @pytest.mark.promise("K4")
 def test_runs_with_any_number_of_threads_are_equal() -> None:
     check(range(4))
@@ -73,12 +74,14 @@ def test_runs_with_any_number_of_threads_are_equal() -> None:
     assert trained(0, 1) != trained(0, 1, frozen=True)
 
 
+@pytest.mark.big
 @pytest.mark.slow
 @pytest.mark.promise("K4")
 def test_twenty_runs_with_any_number_of_threads_are_equal() -> None:
     check(range(20))
 
 
+@pytest.mark.big
 @pytest.mark.promise("K4")
 @pytest.mark.parametrize("threads", THREADS)
 def test_a_batch_that_fails_leaves_nothing_behind(threads: int) -> None:

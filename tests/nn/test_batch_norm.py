@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
 import pytest
 
-from helpers import LAYOUTS, normwise
+from helpers import LAYOUTS, Together, normwise, together
 from stridenet import kernels
 from stridenet.communicator import Communicator
 from stridenet.errors import ShapeError
@@ -42,7 +40,10 @@ def test_forward_and_backward_by_the_formulas(name: str) -> None:
         mean, variance = values.sum() / m, ((values - values.mean()) ** 2).sum() / m
         hat = (values - mean) / np.sqrt(variance + 1e-3)
         assert normwise(y[:, c], weight[c] * hat + bias[c]) < 1e-14
-        assert (saved.mean[c], saved.variance[c]) == (pytest.approx(mean), pytest.approx(variance))
+        assert (saved.statistics.mean[c], saved.statistics.variance[c]) == (
+            pytest.approx(mean),
+            pytest.approx(variance),
+        )
         dhat = dy[:, c] * weight[c]
         dvariance = (dhat * (values - mean)).sum() * -0.5 * (variance + 1e-3) ** -1.5
         dmean = -dhat.sum() / np.sqrt(variance + 1e-3) - dvariance * 2 * (values - mean).sum() / m
@@ -59,7 +60,7 @@ def test_given_statistics_are_constants() -> None:
     scale = (weight / np.sqrt(variance + 1e-3))[:, None, None]
     assert normwise(y, (x - mean[:, None, None]) * scale + bias[:, None, None]) < 1e-15
     assert normwise(F.batch_norm_backward(dy, saved)[0], dy * scale) < 1e-15
-    assert saved.pixels == 0
+    assert saved.statistics.pixels == 0
 
 
 @pytest.mark.parametrize("order", LAYOUTS)
@@ -71,7 +72,7 @@ def test_float32_far_from_zero_is_as_good_as_its_input(order: str, offset: int) 
     wanted = F.batch_norm(x32.astype(np.float64), weight, bias)[0]
     found, saved = F.batch_norm(x32, *(v.astype(np.float32) for v in (weight, bias)))
     assert found.dtype == np.float32
-    assert saved.mean.dtype == saved.variance.dtype == np.float64
+    assert saved.statistics.mean.dtype == saved.statistics.variance.dtype == np.float64
     assert normwise(found, wanted) < 1e-6 + offset * 1e-7
 
 
@@ -86,7 +87,7 @@ def test_b14_one_image_is_enough_and_one_number_is_not() -> None:
         x = np.ones(shape)
         with pytest.raises(ShapeError) as caught:
             F.batch_norm(x, weight, bias)
-        assert str(caught.value) == (f"batch_norm: expected more than one value a channel to train on, got x {shape}")
+        assert str(caught.value) == f"batch_norm: expected more than one value a channel to train on, got x {shape}"
         assert F.batch_norm(x, weight, bias, (bias, weight))[0].shape == shape
 
 
@@ -101,39 +102,6 @@ def test_a_constant_channel_gives_its_bias() -> None:
 # --- several workers
 
 
-class Together(Communicator):
-    """One of several threads; a barrier before and behind each exchange."""
-
-    def __init__(self, rank: int, vectors: list[Any], barrier: threading.Barrier) -> None:
-        self.rank, self.size, self.vectors, self.barrier = rank, len(vectors), vectors, barrier
-
-    def mean(self, vector: Array) -> None:
-        self.vectors[self.rank] = vector.copy()
-        self.barrier.wait(30)
-        total = sum(self.vectors) / self.size
-        self.barrier.wait(30)
-        vector[...] = total
-
-
-def together(size: int, work: Callable[[Communicator], Any]) -> list[Any]:
-    """What `work` gives, or raises, in each of `size` threads."""
-    vectors, barrier, results = [None] * size, threading.Barrier(size), [None] * size
-
-    def run(rank: int) -> None:
-        try:
-            results[rank] = work(Together(rank, vectors, barrier))
-        except Exception as error:  # noqa: BLE001
-            results[rank] = error
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    return results
-
-
 @pytest.mark.parametrize("cuts", [[6], [1], [3, 7], [0], [5, 5]])
 def test_several_workers_do_as_one_with_the_whole_batch(cuts: list[int]) -> None:
     """Halves, uneven parts, and a worker without an image."""
@@ -142,7 +110,7 @@ def test_several_workers_do_as_one_with_the_whole_batch(cuts: list[int]) -> None
 
     def work(comm: Communicator) -> tuple[Array, ...]:
         y, saved = F.batch_norm(parts[comm.rank], weight, bias, comm=comm)
-        return y, *F.batch_norm_backward(gradients[comm.rank], saved), saved.mean, saved.variance
+        return y, *F.batch_norm_backward(gradients[comm.rank], saved), saved.statistics.mean, saved.statistics.variance
 
     results = together(len(parts), work)
     assert not any(isinstance(result, Exception) for result in results), results
@@ -154,8 +122,8 @@ def test_several_workers_do_as_one_with_the_whole_batch(cuts: list[int]) -> None
     assert normwise(sum(dweights), dweight) < 1e-12  # each worker has its own share
     assert normwise(sum(dbiases), dbias) < 1e-12
     for mean, variance in zip(means, variances, strict=True):
-        assert normwise(mean, saved.mean) < 1e-12
-        assert normwise(variance, saved.variance) < 1e-12
+        assert normwise(mean, saved.statistics.mean) < 1e-12
+        assert normwise(variance, saved.statistics.variance) < 1e-12
 
 
 def test_workers_with_too_little_all_stop() -> None:

@@ -58,6 +58,7 @@ def test_normal_refuses(std: Any) -> None:
         init.normal(std)
 
 
+@pytest.mark.big
 @pytest.mark.promise("B22")
 def test_b22_the_variance_stays_through_a_deep_relu_stack() -> None:
     x = rng(0).standard_normal((256, 300)).astype(np.float32)

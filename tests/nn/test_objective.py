@@ -12,7 +12,8 @@ from stridenet.errors import LabelError, ShapeError
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
 from stridenet.nn.losses import cross_entropy
-from stridenet.nn.objective import LayerByLayer, Sliced, best_objective
+from stridenet.nn.objective import LayerByLayer, Sliced
+from stridenet.nn.plan import best_objective
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
 from stridenet.nn.sequential import Residual, Sequential
 
@@ -169,8 +170,8 @@ def test_the_workers_follow_the_parameters() -> None:
 def test_a_layer_that_needs_the_whole_batch_gets_it(layer: Layer) -> None:
     rng = np.random.default_rng(0)
     network = Sequential(Conv2d(1, 2, 3, rng=rng), layer, Flatten(), Linear(32, 3, rng=rng), input_shape=SHAPE)
-    assert type(best_objective(network, cross_entropy, threads=2)) is LayerByLayer
-    assert type(best_objective(make(), cross_entropy, threads=2)) is Sliced
+    assert type(best_objective(network, cross_entropy, threads=2, plan=False)) is LayerByLayer
+    assert type(best_objective(make(), cross_entropy, threads=2, plan=False)) is Sliced
 
 
 @pytest.mark.parametrize("fault", ["few labels", "many labels", "few weights", "NaN weight", "negative"])

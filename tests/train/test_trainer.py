@@ -29,6 +29,7 @@ from stridenet.errors import (
 from stridenet.layout import Array
 from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
 from stridenet.nn.losses import cross_entropy
+from stridenet.nn.objective import LayerByLayer
 from stridenet.nn.pools import MaxPool2d
 from stridenet.nn.regularization import Dropout
 from stridenet.nn.sequential import Sequential
@@ -38,8 +39,9 @@ from stridenet.optim.schedules import cosine, one_cycle, one_cycle_momentum, ste
 from stridenet.strictjson import to_json
 from stridenet.train.callbacks import BestWeights, Checkpoints
 from stridenet.train.checkpoint import CheckpointStore
+from stridenet.train.evaluation import blas_threads, evaluate, scores_of
 from stridenet.train.metrics import standing
-from stridenet.train.trainer import Callback, Trainer, blas_threads, evaluate, scores_of
+from stridenet.train.trainer import Callback, Trainer
 
 SHAPE = (1, 8, 8)
 EPOCHS, STEPS, BATCH = 3, 7, 6  # the last batch has 4 images
@@ -274,10 +276,11 @@ def test_scores_that_are_not_finite_are_an_error() -> None:
     net.layers[8].weight.value[:] = [[3e38], [0], [0]]  # pyright: ignore[reportAttributeAccessIssue]
     net.layers[5].bias.value[:] = 10  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(NumericsError, match="evaluate: expected finite scores"):
-        list(scores_of(net, Loader(dataset(), 7)))
+        list(scores_of(net.eval(), Loader(dataset(), 7)))
     images = dataset()
     loss = lambda scores, targets, weights=None: (0.0, np.zeros_like(scores))  # noqa: E731
-    trainer.loss = trainer.objective.loss = loss
+    trainer.loss = loss
+    trainer.objective = LayerByLayer(net, loss)
     with pytest.raises(NumericsError) as error:
         trainer.fit(Loader(images, 40), Loader(images, 40), epochs=1)
     assert error.value.step == 1

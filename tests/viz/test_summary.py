@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from stridenet.errors import ShapeError
+from stridenet.nn.cost import cost
 from stridenet.nn.layers import Conv2d, Linear
 from stridenet.nn.pools import MaxPool2d
 from stridenet.nn.sequential import Sequential
 from stridenet.viz.summary import summary
 from stridenet.zoo.models import MODELS, lenet5
+
+pytestmark = pytest.mark.big  # each summary measures a step
 
 RNG = np.random.default_rng(0)
 
@@ -51,7 +54,7 @@ def test_lenet5() -> None:
     peak = re.search(r"about (\d+) MB", found)
     assert peak is not None
     assert found.replace(f"about {peak[1]}", "about PEAK") == LENET5
-    assert 5 < int(peak[1]) < 20  # tests/train/test_memory.py measures it
+    assert 2 < int(peak[1]) < 20  # tests/train/test_memory.py measures it
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -60,8 +63,8 @@ def test_every_network_of_the_zoo_fits_80_columns(name: str) -> None:
     assert network.input_shape is not None
     text = summary(network, network.input_shape)
     assert max(map(len, text.splitlines())) <= 80
-    assert len(text.splitlines()) == len(network.layers) + 7
-    assert "..." not in text
+    assert len(text.splitlines()) == len(cost(network, network.input_shape)) + 7
+    assert ("..." in text) == (name == "resnet20")  # a block in a network is a long name
 
 
 def test_a_large_network_is_shortened_to_fit() -> None:

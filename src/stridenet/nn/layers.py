@@ -20,6 +20,7 @@ from stridenet.shapes import (
     Padding,
     Same,
     Shape,
+    Window,
     check_reach,
     extent_of,
     flag,
@@ -122,16 +123,18 @@ class Conv2d(Layer):
             self.bias.add_grad(dbias)
         return dx
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(C, H, W) to (K, P, Q)."""
+    def window(self, input_shape: Shape) -> Window:
+        """The geometry on an image (C, H, W); ShapeError if it does not fit."""
         if len(input_shape) != 3 or input_shape[0] != self.in_channels:
             got = ", ".join(["N", *map(str, input_shape)])
             hint = f"; use in_channels={input_shape[0]}" if len(input_shape) == 3 else "; one image is (C, H, W)"
             raise ShapeError(f"{self!r}: expected x of shape (N, {self.in_channels}, H, W), got ({got}){hint}")
         size = input_shape[1], input_shape[2]
-        return self.out_channels, *window(
-            repr(self), size, self._kernel, self._stride, self._padding, self._dilation
-        ).output
+        return window(repr(self), size, self._kernel, self._stride, self._padding, self._dilation)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(C, H, W) to (K, P, Q)."""
+        return self.out_channels, *self.window(input_shape).output
 
     def spec(self) -> dict[str, Any]:
         """The arguments; `bias` as a bool."""

@@ -46,8 +46,8 @@ def cross_entropy(
         LabelError: a target is no class index.
     """
     e = fraction("cross_entropy", "label_smoothing", label_smoothing)
-    share = _shares("cross_entropy", scores, weights)
-    rows = _check_classes("cross_entropy", scores, targets)
+    share = shares_of("cross_entropy", scores, weights)
+    rows = check_classes("cross_entropy", scores, targets)
     shifted = scores - scores.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1)
@@ -77,8 +77,8 @@ def hinge(scores: Array, targets: Array, weights: Array | None = None, *, margin
         ConfigError, ShapeError, LabelError: as for `cross_entropy`.
     """
     margin = number("hinge", "margin", margin, low=0.0, high=math.inf)
-    share = _shares("hinge", scores, weights)
-    rows = _check_classes("hinge", scores, targets)
+    share = shares_of("hinge", scores, weights)
+    rows = check_classes("hinge", scores, targets)
     slack = scores - scores[rows, targets, None]
     slack += margin  # last: the difference of two near scores is exact
     slack[rows, targets] -= margin  # 0, or NaN
@@ -103,11 +103,11 @@ def mse(scores: Array, targets: Array, weights: Array | None = None) -> tuple[fl
         ShapeError: shapes or types do not fit, N = 0, or the weights are no weights.
         LabelError: a target is no class index, or no finite number.
     """
-    share = _shares("mse", scores, weights)
+    share = shares_of("mse", scores, weights)
     if targets.dtype.kind == "f":
         differences = scores - _check_numbers("mse", scores, targets)
     else:
-        rows, differences = _check_classes("mse", scores, targets), scores.copy(order="K")
+        rows, differences = check_classes("mse", scores, targets), scores.copy(order="K")
         differences[rows, targets] -= 1
     losses = np.square(differences, dtype=np.float64).mean(axis=1)
     differences *= 2 / scores.shape[1]
@@ -120,7 +120,7 @@ def _mean(losses: Array, dscores: Array, share: Array) -> tuple[float, Array]:
     return float(np.sum(losses * share, dtype=np.float64)), dscores
 
 
-def _check_classes(who: str, scores: Array, targets: Array) -> Array:
+def check_classes(who: str, scores: Array, targets: Array) -> Array:
     """The rows 0..N-1, once it is clear that `targets` has a class for each."""
     N, K = len(scores), scores.shape[1]
     if targets.shape != (N,):
@@ -143,7 +143,7 @@ def _check_numbers(who: str, scores: Array, targets: Array) -> Array:
     return targets.astype(scores.dtype).reshape(N, K)
 
 
-def _shares(who: str, scores: Array, weights: Array | None) -> Array:
+def shares_of(who: str, scores: Array, weights: Array | None) -> Array:
     """The weight of each sample as a share of the batch (N,), once the scores are checked."""
     if scores.ndim != 2 or not scores.size:
         raise ShapeError(f"{who}: expected scores of shape (N, K) with N >= 1, got {scores.shape}")

@@ -41,6 +41,10 @@ class LayerByLayer:
         """How many images of a batch of `n` are in the network at the same time."""
         return n
 
+    def step_bytes(self, x: Array, n: int) -> int | None:
+        """What a step on `n` images like x takes, if that is known beforehand."""
+        return None
+
     def _run(self, network: Layer, part: Part) -> float:
         x, y, weights, share = part
         scores = network.forward(x)  # (N, K)
@@ -72,7 +76,7 @@ class Sliced(LayerByLayer):
     def __init__(self, network: Layer, loss: Loss, *, threads: int = 1) -> None:
         super().__init__(network, loss)
         self.params, self.threads = network.pack(), threads
-        self._twins = [_twin(network) for _ in range(threads)] if threads > 1 else []
+        self._twins: list[Layer] = []
         self._pool: ThreadPoolExecutor | None = None
         self._process = 0
 
@@ -84,6 +88,7 @@ class Sliced(LayerByLayer):
                 loss += self._run(self.network, part)
             return loss
         workers = self._workers()
+        self._twins = self._twins or [_twin(self.network) for _ in range(self.threads)]
         for i in range(0, len(parts), self.threads):
             round_ = list(zip(self._twins, parts[i:], strict=False))
             for twin, _ in round_:
@@ -105,13 +110,6 @@ class Sliced(LayerByLayer):
         """The images of a slice for each worker."""
         count = _slices(n)
         return -(-n // count) * min(count, self.threads)
-
-
-def best_objective(network: Layer, loss: Loss, *, threads: int = 1) -> LayerByLayer:
-    """In slices, if the network allows it."""
-    if any(layer.whole_batch for layer in network.walk()):
-        return LayerByLayer(network, loss)
-    return Sliced(network, loss, threads=threads)
 
 
 def _twin(network: Layer) -> Layer:

@@ -9,7 +9,7 @@ from stridenet.errors import ShapeError
 from stridenet.layout import Array
 from stridenet.nn import functional as F
 from stridenet.nn.layer import Layer, speaking_as
-from stridenet.shapes import IntOrPair, Padding, Shape, flag, plain, pool_arguments, window
+from stridenet.shapes import IntOrPair, Padding, Shape, Window, flag, plain, pool_arguments, window
 
 
 class _Pool2d(Layer):
@@ -34,10 +34,15 @@ class _Pool2d(Layer):
         self.keep(saved)
         return y
 
+    def window(self, input_shape: Shape) -> Window:
+        """The geometry on an image (C, H, W); ShapeError if it does not fit."""
+        _, H, W = image(self, input_shape)
+        return window(repr(self), (H, W), *self._window, ceil_mode=self.ceil_mode)
+
     def output_shape(self, input_shape: Shape) -> Shape:
         """(C, H, W) to (C, P, Q)."""
-        C, H, W = image(self, input_shape)
-        return C, *window(repr(self), (H, W), *self._window, ceil_mode=self.ceil_mode).output
+        C, _, _ = image(self, input_shape)
+        return C, *self.window(input_shape).output
 
 
 def image(layer: Layer, shape: Shape) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from stridenet.communicator import SOLO, Communicator
 from stridenet.errors import ConfigError, ShapeError
 from stridenet.layout import Array
 from stridenet.nn import functional as F
+from stridenet.nn.batch_norm import Statistics
 from stridenet.nn.layer import Layer, speaking_as
 from stridenet.nn.layers import MOST_WEIGHTS
 from stridenet.nn.parameters import Parameter
@@ -46,31 +47,35 @@ class BatchNorm2d(Layer):
         self.weight, self.bias = Parameter(ones, decay=False), Parameter(zeros, decay=False)
         self.running_mean = Parameter(zeros.copy(), trainable=False)
         self.running_var = Parameter(ones.copy(), trainable=False)
-        self._comm = SOLO
+        self.comm = SOLO
 
     def connect(self, comm: Communicator) -> None:
         """Take the statistics over the batches of all workers of `comm`."""
-        self._comm = comm
+        self.comm = comm
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_comm": SOLO}  # a copy works alone until it is connected itself
+        return {**super().__getstate__(), "comm": SOLO}  # a copy works alone until it is connected itself
 
     def forward(self, x: Array) -> Array:
         """(N, C, H, W) to (N, C, H, W)."""
         learning = self.training and not self.frozen
         given = None if learning else (self.running_mean.value, self.running_var.value)
         with speaking_as(self):
-            y, saved = F.batch_norm(x, self.weight.value, self.bias.value, given, eps=self.eps, comm=self._comm)
+            y, saved = F.batch_norm(x, self.weight.value, self.bias.value, given, eps=self.eps, comm=self.comm)
         if learning:
-            total = saved.pixels * self._comm.size
-            self._follow(self.running_mean.value, saved.mean)
-            self._follow(self.running_var.value, saved.variance * total / (total - 1))
+            self.follow(saved.statistics)
         self.keep(saved)
         return y
 
-    def _follow(self, running: Array, batch: Array) -> None:
-        running *= 1 - self.momentum
-        running += (self.momentum * batch).astype(running.dtype)
+    def follow(self, found: Statistics) -> None:
+        """Let the running statistics follow those of a batch."""
+        total = found.pixels * self.comm.size
+        for running, batch in (
+            (self.running_mean.value, found.mean),
+            (self.running_var.value, found.variance * total / (total - 1)),
+        ):
+            running *= 1 - self.momentum
+            running += (self.momentum * batch).astype(running.dtype)
 
     def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
         """(N, C, H, W) to (N, C, H, W)."""

@@ -1,12 +1,10 @@
-"""The training loop, the same evaluation for every set, and the state that a resumed run needs."""
+"""The training loop, and the state that a resumed run needs."""
 
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,33 +15,14 @@ from stridenet.errors import CheckpointMismatchError, ConfigError, NumericsError
 from stridenet.layout import Array
 from stridenet.nn.layer import Layer
 from stridenet.nn.losses import Loss, cross_entropy
-from stridenet.nn.objective import best_objective
+from stridenet.nn.plan import best_objective
 from stridenet.optim.optimizers import Optimizer
 from stridenet.shapes import integer, positive
+from stridenet.train.evaluation import blas_threads, evaluate, quiet, require_loader
 from stridenet.train.fields import check_steps, checked_fields
-from stridenet.train.metrics import Metrics, combined, measure
+from stridenet.train.metrics import Metrics
 
 History = list[dict[str, Any]]
-
-# The products of a batch are too small to share: threads gain little on a quiet machine and wait for each other on a
-# busy one, and sums in another order have other bits.
-BLAS_THREADS = 1
-
-
-def blas_threads() -> AbstractContextManager[object]:
-    """The context in which networks are trained and evaluated: BLAS_THREADS threads for a matrix product.
-
-    The limit is the process's. Only the main thread sets it: threads that set and lift it in turns would leave it.
-    """
-    from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
-
-    main = threading.current_thread() is threading.main_thread()
-    return threadpool_limits(limits=BLAS_THREADS, user_api="blas") if main else nullcontext()
-
-
-def _quiet() -> np.errstate:
-    """What diverges is an error in the end, not a warning before."""
-    return np.errstate(over="ignore", invalid="ignore")
 
 
 class Callback:
@@ -75,40 +54,6 @@ class Callback:
         """Take over a state of `state_dict`."""
 
 
-def _require_loader(who: str, data: Any) -> None:
-    if not isinstance(data, Loader):
-        raise ConfigError(f"{who}: expected a Loader, got {type(data).__name__}; Loader(dataset, batch_size)")
-
-
-def scores_of(network: Layer, data: Loader) -> Iterator[tuple[Array, Array]]:
-    """The scores (N, K) and targets (N,) of every image of `data`, batch by batch; `network` is in evaluation mode.
-
-    Raises:
-        ConfigError: it is no loader, or one that leaves images out or changes them.
-        NumericsError: a score is not finite.
-    """
-    _require_loader("evaluate", data)
-    if data.drop_last or data.augment:
-        raise ConfigError("evaluate: expected a loader of every image as it is, got drop_last or augment")
-    for x, y, _ in data.epoch(0):
-        with _quiet():
-            scores = network.forward(x)
-        if not np.isfinite(scores).all():
-            raise NumericsError("evaluate: expected finite scores, got NaN or infinity; the network has diverged")
-        yield scores, y
-
-
-def evaluate(network: Layer, data: Loader, loss: Loss = cross_entropy) -> Metrics:
-    """Loss and accuracy of `network` on every image of `data`; memory is that of one batch."""
-    mode = network.training
-    network.eval()
-    try:
-        with blas_threads():  # not for each batch: to find the libraries takes longer than a batch
-            return combined([measure(scores, y, loss(scores, y)[0]) for scores, y in scores_of(network, data)])
-    finally:
-        network.train(mode)
-
-
 class Trainer:
     """Trains a network; any step can be left and entered again.
 
@@ -120,7 +65,8 @@ class Trainer:
         comm: averages the gradients of several workers.
         seed: of the random layers; step t of a run always sees the same masks.
         clip_norm: the gradient, averaged over the workers, is scaled down to this Euclidean norm; None leaves it.
-        threads: workers that share a batch of 128 images and more; no bit depends on it.
+        threads: workers that share a batch; no bit depends on it.
+        plan: whether a step is run as a plan, see `nn.plan`, or layer by layer.
 
     Raises:
         ConfigError: an argument is out of range, the optimizer is of another network, or callbacks are no list of them.
@@ -137,6 +83,7 @@ class Trainer:
         seed: int = 0,
         clip_norm: float | None = None,
         threads: int = 1,
+        plan: bool = True,
     ) -> None:
         self.network, self.optimizer, self.loss = network, optimizer, loss
         if not isinstance(callbacks, list | tuple) or not all(isinstance(each, Callback) for each in callbacks):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -150,14 +97,15 @@ class Trainer:
                 "Trainer: expected an optimizer of this network's parameters; make it with network.pack()"
             )
         network.connect(comm)
-        self.objective = best_objective(network, loss, threads=integer("Trainer", "threads", threads))
+        threads = integer("Trainer", "threads", threads)
+        self.objective = best_objective(network, loss, threads=threads, plan=plan)
         self.history: History = []
         self.epoch = self.batch = 0  # where the run is: epochs done, batches done of the one under way
         self.images = 0  # trained on in the epoch under way
         self._loss_sum, self._seconds = 0.0, 0.0  # of the same
         self._stopping, self._finishing = False, False
 
-    @_quiet()
+    @quiet()
     def step(self, x: Array, y: Array, weights: Array | None = None) -> float:
         """One step on the batch x (N, C, H, W), y (N,), weights (N,) or None; its mean loss.
 
@@ -192,9 +140,9 @@ class Trainer:
             ConfigError: `train` or `validation` is no loader.
         """
         epochs = integer("Trainer.fit", "epochs", epochs, minimum=0)
-        _require_loader("Trainer.fit", train)
+        require_loader("Trainer.fit", train)
         if validation is not None:
-            _require_loader("Trainer.fit", validation)
+            require_loader("Trainer.fit", validation)
         self.network.train()
         for callback in self.callbacks:
             callback.on_start(self)
@@ -230,7 +178,7 @@ class Trainer:
 
     def evaluate(self, data: Loader) -> Metrics:
         """Loss and accuracy on every image of `data`."""
-        return evaluate(self.network, data, self.loss)
+        return evaluate(self.network, data, self.loss, threads=self.objective.threads)
 
     def _train_epoch(self, train: Loader) -> None:
         if self._finishing and self.batch:

@@ -38,8 +38,8 @@ def summary(network: Layer, input_shape: Shape) -> str:
     held, outputs = _megabytes(4 * sums.parameters), _megabytes(sums.activation_bytes)  # float32
     peak = "more than that"  # a few images of a huge network are too much to try
     if sums.activation_bytes < _TRIED:
-        step = step_bytes(network, lambda n: np.zeros((n, *input_shape), np.float32))
-        peak = f"about {grouped(round(step(_BATCH) / 1e6))} MB"
+        step = step_bytes(network, lambda n: np.zeros((n, *input_shape), np.float32), _BATCH)
+        peak = f"about {grouped(round(step / 1e6))} MB"
     return "\n".join(
         [
             *_aligned(rows),
