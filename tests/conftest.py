@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from helpers import MAIN
+from stridenet import kernels
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +43,36 @@ def _needed(folder: Path) -> Path:
     return folder
 
 
-def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
-    """One line with the promises that the collected tests prove."""
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """One line with the promises that the collected tests prove, one with the kernels that they run on."""
     promises = {name for item in items for mark in item.iter_markers("promise") for name in mark.args}
-    return f"promises: {' '.join(sorted(promises)) or 'none'}"
+    chosen = config.getoption("--kernels") or kernels.resolve()
+    if chosen == "loops":
+        chosen += f", im2col for {sum(item.get_closest_marker('big') is not None for item in items)} big tests"
+    return [f"promises: {' '.join(sorted(promises)) or 'none'}", f"kernels: {chosen}"]
+
+
+# --kernels: what all tests run on that do not name their kernels
+
+TRAINED = {"digits_run", "recipe_file", "small_data"}  # what stands on these trains or judges hundreds of images
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kernels", choices=kernels.NAMES, help="for tests that name none, and for their children")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if TRAINED & set(getattr(item, "fixturenames", ())):
+            item.add_marker("big")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What "auto" stands for, here and in the test's children."""
+    if name := item.config.getoption("--kernels"):
+        kernels._AUTO = "im2col" if name == "loops" and item.get_closest_marker("big") else name
+        os.environ["STRIDENET_KERNELS"] = kernels._AUTO
 
 
 # A small world: a data set, a recipe, a trained run, and children that use them

@@ -49,12 +49,14 @@ def check(name: str, count: int, folder: Path) -> None:
     assert report["classes"]["read"] > count // 100, report
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.promise("F2")
 def test_mutated_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
     check(name, 500, tmp_path)
 
 
+@pytest.mark.big
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.promise("F2")

@@ -317,8 +317,30 @@ def test_the_kernels_of_batch_norm_by_hand(name: str) -> None:
 # --- choosing
 
 
-def test_auto_is_the_default_and_is_not_the_oracle() -> None:
-    assert kernels.get() is kernels.get("auto") is kernels.get("im2col")
+def test_auto_is_the_default_and_is_not_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_AUTO", "auto")
+    assert kernels.get() is kernels.get("auto") is kernels.get("batchlast")
+
+
+def test_the_environment_says_what_auto_is(child: Any) -> None:
+    code = """
+from stridenet import kernels
+with kernels.use("batchlast"):
+    print(kernels.resolve(), kernels.resolve("auto"))
+print(kernels.resolve())
+"""
+    for name in ("loops", "im2col"):
+        assert child(code, STRIDENET_KERNELS=name).stdout.split() == ["batchlast", name, name]
+    assert child(code, STRIDENET_KERNELS="").stdout == child(code, STRIDENET_KERNELS=None).stdout
+
+
+def test_an_unknown_backend_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_AUTO", "loop")
+    with pytest.raises(ConfigError) as caught:
+        kernels.resolve()
+    message = f"STRIDENET_KERNELS: expected one of {', '.join(kernels.NAMES)}, got 'loop'; did you mean 'loops'?"
+    assert str(caught.value) == message
+    assert kernels.resolve("loops") == "loops"
 
 
 def test_use_nests_and_ends_also_after_an_error() -> None:

@@ -23,6 +23,7 @@ The sums that batch norm needs are float64.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -32,6 +33,7 @@ from stridenet.layout import Array
 from stridenet.shapes import Window, choice
 
 NAMES = ("auto", "loops", "im2col", "batchlast")
+_AUTO = os.environ.get("STRIDENET_KERNELS") or "auto"  # what "auto" stands for in this process
 _chosen: ContextVar[str] = ContextVar("stridenet.kernels", default="auto")
 
 
@@ -90,13 +92,22 @@ class Backend(Protocol):
 
 
 def resolve(name: str | None = None) -> str:
-    """The backend that `name` stands for; None is the one chosen by `use`, "auto" the fastest there is.
+    """The backend that `name` stands for; None is the one chosen by `use`.
+
+    "auto" is the one that the environment variable STRIDENET_KERNELS names, else the fastest there is.
 
     Raises:
         ConfigError: there is no such backend.
     """
-    name = choice("kernels", _chosen.get() if name is None else name, NAMES)
-    return "im2col" if name == "auto" else name
+    name = _chosen.get() if name is None else choice("kernels", name, NAMES)  # what was chosen has been checked
+    if name == "auto" != _AUTO:
+        name = choice("STRIDENET_KERNELS", _AUTO, NAMES)
+    return "batchlast" if name == "auto" else name
+
+
+def without_compiler() -> str:
+    """As `resolve`, but where nothing was chosen a backend for few images: one that nobody waits for, NumPy alone."""
+    return "im2col" if _chosen.get() == _AUTO == "auto" else resolve()
 
 
 def get(name: str | None = None) -> Backend:
