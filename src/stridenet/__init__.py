@@ -47,9 +47,14 @@ if TYPE_CHECKING:
     )
     from stridenet.nn.losses import cross_entropy as cross_entropy, hinge as hinge, mse as mse
     from stridenet.nn.parameters import Parameter as Parameter, ParameterVector as ParameterVector
+    from stridenet.nn.plan import InferencePlan as InferencePlan
     from stridenet.nn.pools import AvgPool2d as AvgPool2d, GlobalAvgPool2d as GlobalAvgPool2d, MaxPool2d as MaxPool2d
     from stridenet.nn.regularization import BatchNorm2d as BatchNorm2d, Dropout as Dropout, Dropout2d as Dropout2d
-    from stridenet.nn.sequential import Residual as Residual, Sequential as Sequential
+    from stridenet.nn.sequential import (
+        Residual as Residual,
+        Sequential as Sequential,
+        ZeroPadShortcut as ZeroPadShortcut,
+    )
     from stridenet.optim import schedules as schedules
     from stridenet.optim.adaptive import (
         Adadelta as Adadelta,
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
     from stridenet.optim.optimizers import SGD as SGD
     from stridenet.train.callbacks import BestWeights as BestWeights, Checkpoints as Checkpoints, Progress as Progress
     from stridenet.train.checkpoint import CheckpointStore as CheckpointStore
+    from stridenet.train.evaluation import evaluate as evaluate
     from stridenet.train.metrics import Metrics as Metrics
     from stridenet.train.policies import (
         EarlyStopping as EarlyStopping,
@@ -68,8 +74,13 @@ if TYPE_CHECKING:
         TimeBudget as TimeBudget,
         WeightAverage as WeightAverage,
     )
-    from stridenet.train.trainer import Callback as Callback, Trainer as Trainer, evaluate as evaluate
-    from stridenet.zoo.models import lenet5 as lenet5
+    from stridenet.train.trainer import Callback as Callback, Trainer as Trainer
+    from stridenet.zoo.models import (
+        cifar_convnet as cifar_convnet,
+        lenet5 as lenet5,
+        lenet5_batchnorm as lenet5_batchnorm,
+        resnet20 as resnet20,
+    )
 
 _MODULES = ("errors", "kernels", "layout", "nn.functional", "nn.init", "optim.schedules")
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -121,6 +132,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "Parameter",
         "ParameterVector",
     ),
+    "nn.plan": ("InferencePlan",),
     "nn.pools": (
         "AvgPool2d",
         "GlobalAvgPool2d",
@@ -134,6 +146,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "nn.sequential": (
         "Residual",
         "Sequential",
+        "ZeroPadShortcut",
     ),
     "optim.adaptive": (
         "Adadelta",
@@ -149,6 +162,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "Progress",
     ),
     "train.checkpoint": ("CheckpointStore",),
+    "train.evaluation": ("evaluate",),
     "train.metrics": ("Metrics",),
     "train.policies": (
         "EarlyStopping",
@@ -159,9 +173,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "train.trainer": (
         "Callback",
         "Trainer",
-        "evaluate",
     ),
-    "zoo.models": ("lenet5",),
+    "zoo.models": (
+        "cifar_convnet",
+        "lenet5",
+        "lenet5_batchnorm",
+        "resnet20",
+    ),
 }
 
 _MODULE_OF = {path.rpartition(".")[2]: path for path in _MODULES}

@@ -18,7 +18,7 @@ from stridenet.model import Model
 from stridenet.nn.layers import Flatten, Linear
 from stridenet.nn.sequential import Sequential
 
-COMMANDS = ["train", "evaluate", "predict", "summary", "recipes", "data", "completion"]
+COMMANDS = ["train", "evaluate", "predict", "summary", "recipes", "data", "bench", "warmup", "completion"]
 
 
 @pytest.fixture(autouse=True)
@@ -223,6 +223,7 @@ def test_a_value_that_cannot_be_is_one_line(
 # What fails while it runs: exit 1
 
 
+@pytest.mark.big
 @pytest.mark.promise("A3", "L02")
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -302,6 +303,7 @@ def test_other_failures_are_one_line(
     assert one_line(capfd).startswith("stridenet: ")
 
 
+@pytest.mark.big
 @pytest.mark.promise("L02", "L05")
 def test_a_read_only_folder_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     def refuse(path: object) -> None:
@@ -399,12 +401,13 @@ WORDS = [
     "train", "evaluate", "predict", "summary", "recipes", "data", "fetch", "verify", "mnist", "digits", "lenet5-mnist",
     "--epochs", "--lr", "--seed", "--batch-size", "--data", "--out", "--resume", "--kernels", "--show", "--help", "-h",
     "--version", "--debugg", "--json", "--quiet", "-v", "--seeds", "0-1", "--init", "--freeze", "--threads", "bash",
-    "--time-budget",
+    "--time-budget", "ops", "infer", "--model", "--seconds",
     "completion", "--", "-", "", "0", "-1", "1e400", "nan", "0x10", "٣", "abc", "\x1b[31m", "\udcff", "..",
     "/", "model", "picture.png", "text", "folder", "x" * 3000, "--epochs=", "--lr=-1", "-e", "@file", "%s", "{0}", "*",
 ]  # fmt: skip
 
 
+@pytest.mark.big
 @pytest.mark.promise("A3")
 def test_random_arguments_never_show_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -412,6 +415,7 @@ def test_random_arguments_never_show_a_traceback(
     fuzz(300, tmp_path, monkeypatch, capfd)
 
 
+@pytest.mark.big
 @pytest.mark.slow
 @pytest.mark.promise("A3")
 def test_five_thousand_random_arguments(
@@ -430,6 +434,8 @@ def fuzz(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
     monkeypatch.setattr("stridenet.experiment.prepare", refuse)
     monkeypatch.setattr("stridenet.data.fetch.fetch_mnist", refuse)
     monkeypatch.setattr("stridenet.data.catalogue.verify", refuse)
+    for name in ("operations", "training", "inference"):
+        monkeypatch.setattr(f"stridenet.benchmark.{name}", refuse)
     monkeypatch.delenv("STRIDENET_DATA", raising=False)
     model_file(tmp_path / "model")
     picture(tmp_path / "picture.png")

@@ -13,7 +13,7 @@ from stridenet.data.loader import Loader
 from stridenet.model import Model, load
 from stridenet.nn.layers import Flatten, Linear
 from stridenet.nn.sequential import Sequential
-from stridenet.train.trainer import evaluate
+from stridenet.train.evaluation import evaluate
 
 
 def test_a_run_is_evaluated_on_the_test_images_of_its_data(digits_run: Path, capfd: pytest.CaptureFixture[str]) -> None:

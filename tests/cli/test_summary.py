@@ -13,7 +13,7 @@ from stridenet.data.transforms import Normalize, Pad, Pipeline
 from stridenet.model import Model
 from stridenet.viz.summary import summary
 from stridenet.zoo import recipes
-from stridenet.zoo.models import lenet5
+from stridenet.zoo.models import MODELS, lenet5
 
 
 class Outcome:
@@ -50,6 +50,7 @@ def table(side: int) -> str:
     return summary(lenet5(input_size=side, rng=np.random.default_rng(0)), (1, side, side)) + "\n"
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe(stridenet: Any, name: str) -> None:
     done = stridenet("summary", name)
@@ -57,6 +58,7 @@ def test_every_recipe(stridenet: Any, name: str) -> None:
     assert done.out == table(28)
 
 
+@pytest.mark.big
 def test_a_recipe_of_ones_own(stridenet: Any) -> None:
     text = recipes.source("lenet5-mnist").replace('name = "lenet5"', 'name = "lenet5"\nargs = { input_size = 32 }')
     Path("mine.toml").write_text(text)
@@ -64,6 +66,17 @@ def test_a_recipe_of_ones_own(stridenet: Any) -> None:
     assert (done.code, done.out) == (0, table(32))
 
 
+@pytest.mark.big
+@pytest.mark.parametrize("name", MODELS)
+def test_a_recipe_may_name_every_network_of_the_zoo(stridenet: Any, name: str) -> None:
+    Path("mine.toml").write_text(recipes.source("lenet5-mnist").replace('name = "lenet5"', f'name = "{name}"'))
+    network = MODELS[name](rng=np.random.default_rng(0))
+    assert network.input_shape is not None
+    done = stridenet("summary", "mine.toml")
+    assert (done.code, done.err, done.out) == (0, "", summary(network, network.input_shape) + "\n")
+
+
+@pytest.mark.big
 def test_a_model_file_and_a_run_folder(stridenet: Any) -> None:
     Path("run").mkdir()
     make_model().save("run/model.safetensors")
@@ -79,11 +92,13 @@ takes        images 1x28x28, Pad(padding=[[2, 2], [2, 2]], value=0.0),
     assert stridenet("summary", "run").out == done.out
 
 
+@pytest.mark.big
 def test_a_model_of_unknown_origin(stridenet: Any) -> None:
     make_model(recipe=None, provenance=None).save("model.safetensors")
     assert "\ntrained      with no recipe on unknown data\n" in stridenet("summary", "model.safetensors").out
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("odd", ["\x1b[31m\a\n", "x" * 500, ["a"] * 200, {"a": None}, "数"])
 def test_whatever_the_file_says_is_shown_in_short_clean_lines(stridenet: Any, odd: Any) -> None:
     classes = tuple(f"{odd}{i}" for i in range(10))
@@ -95,6 +110,7 @@ def test_whatever_the_file_says_is_shown_in_short_clean_lines(stridenet: Any, od
     assert len(lines) <= len(table(32).splitlines()) + 7
 
 
+@pytest.mark.big
 def test_a_recipe_goes_before_a_folder_of_its_name(stridenet: Any) -> None:
     Path("lenet5-mnist").mkdir()
     make_model().save("lenet5-mnist/model.safetensors")
@@ -149,6 +165,7 @@ def test_exactly_one_source(stridenet: Any, arguments: list[str]) -> None:
     assert done.err.endswith("See stridenet summary --help.\n")
 
 
+@pytest.mark.big
 def test_the_same_as_one_json_document(stridenet: Any) -> None:
     done = stridenet("summary", "lenet5-mnist", "--json")
     assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)

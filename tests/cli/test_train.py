@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from helpers import MAIN, MAIN_WITHOUT_PICTURES
-from stridenet import cli
+from stridenet import cli, kernels
 from stridenet.cli.train import train
 from stridenet.errors import DownloadError
 from stridenet.model import load
@@ -122,7 +122,7 @@ def test_verbose_names_every_choice(recipe_file: Path, capfd: pytest.CaptureFixt
     assert cli.run(["train", "small.toml", "--epochs", "1", "-v", "--threads", "1"]) == 0
     lines = capfd.readouterr().out.splitlines()[4:10]
     assert [line[:9].strip() for line in lines] == ["kernels", "weights", "images", "optim", "schedule", "training"]
-    assert lines[0] == "kernels  im2col, threads 1"
+    assert lines[0] == f"kernels  {kernels.resolve()}, threads 1"
     assert lines[1] == "weights  15 116 trained, 15 116 with those that stay"
     assert lines[2].startswith("images   RandomShift(pixels=1, fill=0.0), Normalize(mean=[0.")
     assert lines[3] == "optim    sgd, lr 0.02, momentum 0.9, weight_decay 0.0, decay_mode l2"
@@ -347,6 +347,7 @@ def test_a_run_begins_with_another_and_its_first_layers_stay(
 # Data
 
 
+@pytest.mark.big
 def test_without_mnist_the_digits_are_taken_and_one_line_says_so(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_pictures: None
 ) -> None:
@@ -375,12 +376,14 @@ socket.getaddrinfo = socket.socket.connect = refuse
 """
 
 
+@pytest.mark.big
 @pytest.mark.promise("L05")
 @pytest.mark.parametrize("home", ["", None])
 def test_a_machine_without_network_data_and_home(home: str | None, child: Any, tmp_path: Path) -> None:
     folders = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment = folders if home == "" else {"HOME": None, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     code = OFFLINE + MAIN_WITHOUT_PICTURES
+    environment["STRIDENET_KERNELS"] = "im2col"  # or it would compile, and say so
     done = child(code, "train", "--epochs", "1", STRIDENET_DATA=None, **environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("MNIST is not here")
@@ -388,6 +391,7 @@ def test_a_machine_without_network_data_and_home(home: str | None, child: Any, t
     assert not list((tmp_path).rglob("*ubyte*"))
 
 
+@pytest.mark.big
 def test_the_digits_come_with_their_recipe(capfd: pytest.CaptureFixture[str], no_pictures: None) -> None:
     """The default recipe is for MNIST: it holds 5 000 images back and takes 28 x 28."""
     assert cli.run(["train", "--data", "digits", "--epochs", "1"]) == 0
@@ -455,8 +459,8 @@ def test_what_is_slow_by_intent_is_named(
         raise DownloadError("not in this test")
 
     monkeypatch.setattr("stridenet.experiment.prepare", refuse)
-    for kernels, lines in (("loops", 1), ("im2col", 0)):
-        assert cli.run(["train", "small.toml", "--kernels", kernels]) == 1
+    for name, lines in (("loops", 1), ("im2col", 0)):
+        assert cli.run(["train", "small.toml", "--kernels", name]) == 1
         out = capfd.readouterr().out
         assert (out.count("\n"), out.startswith("kernels  loops is the definition")) == (lines, lines == 1)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from stridenet.cli.bench import bench
 from stridenet.cli.completion import completion
 from stridenet.cli.data import data
 from stridenet.cli.evaluate import evaluate
@@ -17,6 +18,7 @@ from stridenet.cli.recipes import recipes
 from stridenet.cli.shared import Interrupted, message_of
 from stridenet.cli.summary import summary
 from stridenet.cli.train import train
+from stridenet.cli.warmup import warmup
 from stridenet.errors import ConfigError, StridenetError
 
 EPILOG = """\b
@@ -38,7 +40,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (train, evaluate, predict, summary, recipes, data, completion):
+for _command in (train, evaluate, predict, summary, recipes, data, bench, warmup, completion):
     cli.add_command(_command)
 
 

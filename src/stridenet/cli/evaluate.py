@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from stridenet.cli.shared import complete_data, echo_json, json_option, model_argument
+from stridenet.cli.warmup import compile_first
 from stridenet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,12 +34,14 @@ Examples:
 @json_option()
 def evaluate(model: Path, data: str | None, batch_size: int, as_json: bool) -> None:
     """Print the accuracy of MODEL on a test set."""
+    from stridenet import kernels
     from stridenet.assembly import LOSSES
     from stridenet.data.catalogue import open_data
     from stridenet.data.loader import Loader
     from stridenet.model import load
     from stridenet.nn.losses import cross_entropy
-    from stridenet.train.trainer import evaluate
+    from stridenet.nn.workers import cores
+    from stridenet.train.evaluation import evaluate
 
     loaded = load(model)
     source = _entry(loaded, "data", "name") if data is None else data
@@ -51,7 +55,10 @@ def evaluate(model: Path, data: str | None, batch_size: int, as_json: bool) -> N
         )
     name = _entry(loaded, "train", "loss")
     loss = LOSSES[name] if isinstance(name, str) and name in LOSSES else cross_entropy
-    metrics = evaluate(loaded.network, Loader(splits.test, batch_size, transform=loaded.transform), loss)
+    if kernels.resolve() == "batchlast":
+        compile_first(partial(click.echo, err=True))
+    test = Loader(splits.test, batch_size, transform=loaded.transform)
+    metrics = evaluate(loaded.network, test, loss, threads=cores())
     if as_json:
         about = {"data": splits.name, "origin": splits.origin, "classes": list(loaded.classes)}
         echo_json(about | metrics.as_dict())

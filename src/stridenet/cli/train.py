@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from stridenet.cli.shared import Interrupted, complete_data, complete_kernels, complete_recipe, echo_json, json_option
+from stridenet.cli.warmup import compile_first
 from stridenet.errors import ConfigError, DownloadError, printable
 
 if TYPE_CHECKING:
@@ -64,9 +65,17 @@ class _Session(NamedTuple):
     threads: int
     deadline: float | None
 
+    def compile(self) -> None:
+        """Have the kernels compiled; better before there are data, since the compiler takes a lot of memory."""
+        from stridenet.kernels import resolve
+
+        if resolve() == "batchlast":
+            compile_first(_silent if self.quiet else partial(click.echo, err=True))
+
     def prepare(self, recipe: Recipe, splits: Splits, *, resume: bool = False) -> Setup:
         from stridenet.experiment import prepare
 
+        self.compile()
         return prepare(recipe, splits, threads=self.threads, resume=resume)
 
     def fitted(self, setup: Setup, runs: int) -> Setup:
@@ -177,9 +186,7 @@ class _Session(NamedTuple):
     "--threads",
     type=click.IntRange(1),
     metavar="N",
-    default=1,
-    show_default=True,
-    help="Workers for batches of 128 images and more; results do not depend on it.",
+    help="Workers that share a batch; results do not depend on it.  [default: one for each core]",
 )
 @click.option(
     "--time-budget", type=_Duration(), metavar="TIME", help="Be done, with test and pictures, in 60s, 5m or 1h."
@@ -204,7 +211,7 @@ def train(
     as_json: bool,
     verbose: bool,
     kernels: str,
-    threads: int,
+    threads: int | None,
     **changes: Any,
 ) -> None:
     """Train a network and test it once.
@@ -214,6 +221,7 @@ def train(
     printed can be given.
     """
     from stridenet import experiment, kernels as backends, series
+    from stridenet.nn.workers import cores
 
     deadline = None if time_budget is None else time.monotonic() + time_budget
     if quiet and verbose:
@@ -221,7 +229,7 @@ def train(
     if seeds is not None and changes["seed"] is not None:
         raise click.UsageError("--seed and --seeds cannot be given together")
     echo: Callable[[str], None] = _silent if quiet else partial(click.echo, err=as_json)
-    session = _Session(echo, quiet, verbose, kernels, threads, deadline)
+    session = _Session(echo, quiet, verbose, kernels, threads or cores(), deadline)
     with backends.use(kernels):
         if kernels == "loops":
             echo("kernels  loops is the definition of each layer, to be read: it takes very long")
@@ -237,7 +245,7 @@ def train(
             chosen = None if seeds is None else series.parse_seeds(seeds)
             if chosen is not None:
                 changes["seed"] = chosen[0]
-            settings, splits = _settings_and_data(recipe, data, changes, echo)
+            settings, splits = _settings_and_data(recipe, data, changes, session)
             setup = session.fitted(session.prepare(settings, splits), 1 if chosen is None else len(chosen))
             folder = experiment.next_folder(_name(settings, data)) if out is None else experiment.make_folder(out)
             if chosen is None:
@@ -265,7 +273,7 @@ def _echo_results(folder: Path) -> None:
 
 
 def _settings_and_data(
-    name: str | None, data: str | None, changes: dict[str, Any], echo: Callable[[str], None]
+    name: str | None, data: str | None, changes: dict[str, Any], session: _Session
 ) -> tuple[Recipe, Splits]:
     """The recipe with the changes of the command line, and its data.
 
@@ -278,12 +286,13 @@ def _settings_and_data(
     if name is None:
         name = recipes.OFFLINE if data == "digits" else recipes.DEFAULT
     recipe = _changed(_with_places(recipes.load(name), name), data, changes)
+    session.compile()
     try:
         return recipe, open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
     except DownloadError:
         if not fallback:
             raise
-        echo(
+        session.echo(
             "MNIST is not here and could not be downloaded, so this trains on the 1 797 digits that scikit-learn ships;"
             " for MNIST put its four files into a folder and give --data FOLDER, or set STRIDENET_DATA"
         )
