@@ -1,10 +1,16 @@
-"""Render docs/results.md from the JSON files of docs/results: `python benchmarks/tables.py`."""
+"""Make docs/results.md, docs/benchmarks.md and its charts from the JSON files of docs/results.
+
+python benchmarks/tables.py
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import Any
+
+import speed_page
+from pages import machines, percent, table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RECIPES = ("lenet5-mnist", "lenet5-digits")
@@ -16,7 +22,7 @@ def render(folder: Path) -> str:
     found = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in names}
     recipes = {name: found[name] for name in RECIPES}
     parts = [_INTRODUCTION, _recipes(recipes), _runs(recipes), _speed(found["lenet5_epoch"])]
-    parts += [_startup(found["startup"]), _memory(found["memory"]), _machines(found)]
+    parts += [_startup(found["startup"]), _memory(found["memory"]), machines(found)]
     return "\n".join(parts)
 
 
@@ -36,21 +42,21 @@ def _recipes(recipes: dict[str, dict[str, Any]]) -> str:
         rows.append(
             [
                 f"`{name}`",
-                f"{_percent(published['test'])}, {published['source']}" if "test" in published else "none",
-                f"**{_percent(found['mean'])}**",
-                _percent(found["standard_deviation"]),
-                f"{_percent(min(accuracies))} to {_percent(max(accuracies))}",
+                f"{percent(published['test'])}, {published['source']}" if "test" in published else "none",
+                f"**{percent(found['mean'])}**",
+                percent(found["standard_deviation"]),
+                f"{percent(min(accuracies))} to {percent(max(accuracies))}",
                 str(len(accuracies)),
             ]
         )
-    table = _table(["recipe", "published", "mean test accuracy", "standard deviation", "range", "seeds"], rows)
+    seeds = table(["recipe", "published", "mean test accuracy", "standard deviation", "range", "seeds"], rows)
     return f"""\
 ## Recipes
 
 Each run chose its epoch on validation images held out of the training images, then saw the test images once. For the
 digits of scikit-learn each seed draws its own stratified split.
 
-{table}"""
+{seeds}"""
 
 
 def _runs(recipes: dict[str, dict[str, Any]]) -> str:
@@ -58,12 +64,12 @@ def _runs(recipes: dict[str, dict[str, Any]]) -> str:
     for name, found in recipes.items():
         for run in found["runs"]:
             test = run["test"]
-            low, high = (_percent(bound) for bound in test["interval"])
+            low, high = (percent(bound) for bound in test["interval"])
             rows.append(
                 [
                     f"`{name}`",
                     str(run["seed"]),
-                    _percent(test["accuracy"]),
+                    percent(test["accuracy"]),
                     f"{low} to {high}",
                     f"{test['correct']} of {test['n']}",
                     f"{run['best_epoch']} of {found['recipe']['train']['epochs']}",
@@ -71,7 +77,7 @@ def _runs(recipes: dict[str, dict[str, Any]]) -> str:
                 ]
             )
     head = ["recipe", "seed", "test accuracy", "95 % interval", "correct images", "best epoch", "seconds of training"]
-    return "Every run:\n\n" + _table(head, rows)
+    return "Every run:\n\n" + table(head, rows)
 
 
 def _speed(found: dict[str, Any]) -> str:
@@ -86,7 +92,7 @@ Seconds for {length} of `{recipe["name"]}` at batch {recipe["train"]["batch_size
 {settings["pairs"]} in turns with PyTorch {found["torch"]}: training steps with their data, no validation. PyTorch has
 {settings["threads"]["PyTorch"]} threads, stridenet {settings["threads"]["stridenet"]}, as `stridenet train` does.
 
-{_table(["", "seconds"], rows)}
+{table(["", "seconds"], rows)}
 stridenet takes **{ratio["median"]:.2f} x** the time of {found["peer"]}, the fastest of PyTorch's modes here
 ({ratio["min"]:.2f} to {ratio["max"]:.2f}, turn by turn).
 """
@@ -104,7 +110,7 @@ def _startup(found: dict[str, Any]) -> str:
 
 Milliseconds of a whole process, median of {found["settings"]["runs"]} in turns.
 
-{_table(["", "milliseconds"], rows)}
+{table(["", "milliseconds"], rows)}
 `import stridenet` adds **{added["median"]:.1f} ms** to NumPy's import; `stridenet --help` takes
 **{ratio["median"]:.2f} x** `python -c 'import click'`.
 """
@@ -120,28 +126,11 @@ bytes; its peak is {found["peak_mb"]:.0f} MB.
 """
 
 
-def _machines(found: dict[str, dict[str, Any]]) -> str:
-    rows = []
-    for name, figures in found.items():
-        machine = figures["machine"]
-        blas = "; ".join(machine["blas"])
-        versions = f"Python {machine['python']}, NumPy {machine['numpy']}, stridenet {machine['stridenet']}"
-        rows.append([f"`{name}.json`", figures["date"], machine["processor"], str(machine["cores"]), versions, blas])
-    return "## Machines\n\n" + _table(["file", "date", "processor", "cores", "versions", "BLAS"], rows)
-
-
-def _percent(share: float | None) -> str:
-    return "none" if share is None else f"{100 * share:.2f} %"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def main() -> None:
-    (DOCS / "results.md").write_text(render(DOCS / "results"), "utf-8")
-    print("written to docs/results.md")
+    for page, make in (("results.md", render), ("benchmarks.md", speed_page.render)):
+        (DOCS / page).write_text(make(DOCS / "results"), "utf-8")
+        print(f"written to docs/{page}")
+    speed_page.draw(DOCS / "results", DOCS / "images")
 
 
 if __name__ == "__main__":

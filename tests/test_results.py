@@ -21,9 +21,11 @@ def stored(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
 
 
-def test_the_page_is_what_the_files_render_to() -> None:
-    render = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))["render"]
-    assert (ROOT / "docs" / "results.md").read_text("utf-8") == render(RESULTS), "run python benchmarks/tables.py"
+@pytest.mark.parametrize(("script", "page"), [("tables", "results"), ("speed_page", "benchmarks")])
+def test_a_page_is_what_the_files_render_to(monkeypatch: pytest.MonkeyPatch, script: str, page: str) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    render = runpy.run_path(str(ROOT / "benchmarks" / f"{script}.py"))["render"]
+    assert (ROOT / "docs" / f"{page}.md").read_text("utf-8") == render(RESULTS), "run python benchmarks/tables.py"
 
 
 @pytest.mark.parametrize(("name", "images", "figure"), [("lenet5-mnist", 10_000, 0.991), ("lenet5-digits", 359, 0.975)])
