@@ -94,6 +94,7 @@ class Thinned(stridenet.Dataset):
         return super().split(part // 20, seed=seed)
 
 
+@pytest.mark.big
 def test_the_python_runs_as_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import stridenet as sn
-from stridenet import Dataset, Linear, Parameter, ParameterVector, ReLU
+from stridenet import Dataset, Flatten, Linear, Loader, Parameter, ParameterVector, ReLU, Sequential
 from stridenet.communicator import SOLO
 from stridenet.data.augment import Augmentation
 from stridenet.data.steps import Step
@@ -96,7 +96,8 @@ THINGS: dict[str, dict[str, Any]] = {
     "transform": public("data", kinds_of(Transform, Augmentation)),
     "data": {name: getattr(sn, name) for name in ("Dataset", "Splits", "open_data", "Loader", "Pipeline")},
     "network": {
-        **{name: getattr(sn, name) for name in ("Layer", "Parameter", "ParameterVector", "lenet5")},
+        **{name: getattr(sn, name) for name in ("Layer", "Parameter", "ParameterVector", "InferencePlan")},
+        **{name: getattr(sn, name) for name in ("lenet5", "lenet5_batchnorm", "cifar_convnet", "resnet20")},
         "Start values": init.normal,
         "Kernels": sn.kernels.use,
     },
@@ -274,7 +275,7 @@ def around(end: float, *, is_open: bool, inwards: float) -> tuple[list[Any], lis
 
 
 # What a thing is called with where only one argument matters.
-NETWORK = Linear(4, 2, rng=np.random.default_rng(0))
+NETWORK = Sequential(Flatten(), Linear(4, 2, rng=np.random.default_rng(0)))
 DATASET = Dataset(np.zeros((3, 1, 2, 2), np.uint8), np.array([0, 1, 0]), ("cat", "dog"))
 # fmt: off
 NEEDED: dict[str, Any] = {
@@ -284,7 +285,8 @@ NEEDED: dict[str, Any] = {
     "value": 0.5, "total": 10, "factor": 0.5, "peak": 0.5, "schedule": constant(0.5), "steps_per_epoch": 2,
     "steps": 2, "epochs": 2, "echo": print, "store": None, "identity": {}, "seconds": 1.0, "norm": 1.0,
     "network": NETWORK, "optimizer": SGD(NETWORK.pack(), 0.1), "dataset": DATASET, "batch_size": 2, "folder": ".",
-    "source": "digits", "mean": [0.0], "std": [1.0], "padding": 1, "size": 2, "pixels": 1, "alpha": 1.0, "sigma": 1.0,
+    "data": Loader(DATASET, 2), "source": "digits", "mean": [0.0], "std": [1.0], "padding": 1, "size": 2, "pixels": 1,
+    "alpha": 1.0, "sigma": 1.0,
 }
 TOGETHER: dict[str, dict[str, Any]] = {
     "RandomFlip": {"vertical": True}, "SGD": {"momentum": 0.5}, "SubtractMean": {"mean": [[[0.0]]]},
