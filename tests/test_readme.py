@@ -138,3 +138,9 @@ def test_the_figures_are_the_stored_ones(page: str) -> None:
         assert re.search(rf"{100 * min(accuracies):.2f} (to|至) {100 * max(accuracies):.2f}", text)
     assert re.search(rf"\| {stored('lenet5_epoch')['ratio']['median']:.2f} (x|倍)", text)
     assert f"| {stored('memory')['added_mb']:.0f} MB |" in text
+    for work in stored("speed")["works"].values():
+        if "published_ms" not in work:
+            cells = [f"{work['ratio'][peer]['median']:.1f}" for peer in work["ratio"]]
+            assert f" | {' | '.join(cells)} |" in text
+    for ratio in stored("whole_recipe")["ratio"].values():
+        assert f" | {ratio['median']:.1f} | |" in text

@@ -77,7 +77,7 @@ def test_a_training_says_that_it_compiles_before_and_after(
     (before, none), (after, one) = said
     assert (none, one) == (0, 1)
     assert before.startswith(f"compiling kernels, {how}")
-    assert before.endswith("8 s on most machines")
+    assert before.endswith("some 15 s")
     assert re.fullmatch(r"compiled in \d+\.\d s", after)
 
 
@@ -86,17 +86,17 @@ def test_a_training_says_that_it_compiles_before_and_after(
     [
         (
             ["--kernels", "batchlast", "--seeds", "0-1"],
-            ["compiling kernels, once: 8 s on most machines", "compiled in"],
-            1,
+            ["compiling kernels, once: some 15 s", "compiled in"],
+            True,
         ),
-        (["--kernels", "batchlast", "--quiet"], [], 1),
-        (["--kernels", "im2col"], [], 0),
+        (["--kernels", "batchlast", "--quiet"], [], True),
+        (["--kernels", "im2col"], [], False),
     ],
 )
 def test_a_first_training(
     arguments: list[str],
     lines: list[str],
-    compiled_: int,
+    compiled_: bool,
     cold: list[str],
     recipe_file: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -107,4 +107,4 @@ def test_a_first_training(
     assert cli.run(["train", "small.toml", "--epochs", "1", *arguments]) == 0
     said = capfd.readouterr().err.splitlines()
     assert [line[: len(wanted)] for line, wanted in zip(said, lines, strict=True)] == lines
-    assert len(cold) == compiled_
+    assert bool(cold) == compiled_

@@ -43,13 +43,15 @@ def warmup(as_json: bool) -> None:
 
 
 def compile_first(say: Callable[[str], None]) -> None:
-    """Compile the kernels now, unless that has been done; `say` hears of it before and after."""
+    """Compile the kernels now, or load them; `say` hears of it before and after, if they are compiled."""
     from stridenet.kernels.compiled import private_folder
 
-    if not _is_warm():
-        how = "once" if private_folder() else "which cannot be kept here (stridenet warmup says why)"
-        say(f"compiling kernels, {how}: 8 s on most machines")
-        say(f"compiled in {_seconds_of(_warm_up):.1f} s")
+    if _is_warm():
+        _warm_up()
+        return
+    how = "once" if private_folder() else "which cannot be kept here (stridenet warmup says why)"
+    say(f"compiling kernels, {how}: some 15 s")
+    say(f"compiled in {_seconds_of(_warm_up):.1f} s")
 
 
 def _seconds_of(work: Callable[[], None]) -> float:

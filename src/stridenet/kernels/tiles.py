@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from stridenet.kernels.compiled import inlined, kernel
-from stridenet.kernels.operation import LANES, POOL, RELU, Code, registers
+from stridenet.kernels.operation import KEEP, LANES, POOL, RELU, Code, registers
 
 filled, zeros, load, store, spread = (getattr(registers, n) for n in ("filled", "zeros", "load", "store", "spread"))
 add_products, add_outer = registers.add_products, registers.add_outer
@@ -38,11 +38,13 @@ def correlate(
 ) -> None:
     """y[k, targets[i]] = bias[k] + the sum over t of w[weights[t] + k w_step] x[sources[i] + taps[t]].
 
-    With RELU the sums are cut at 0. With POOL the COLS sums of a channel become their maximum, and z the index of it.
+    With RELU the sums are cut at 0. With POOL the COLS sums of a channel become their maximum, and with
+    KEEP z the index of it.
     The places are a multiple of COLS; a last tile that is not full overlaps the one before it.
     """
     outs, count, taps, weights = op.channels, op.count, op.taps, op.weights
-    w_step, y_channel, relu, pool = op.w_step, op.y_channel, op.extras & RELU, op.extras & POOL
+    w_step, y_channel = op.w_step, op.y_channel
+    relu, pool, keep = op.extras & RELU, op.extras & POOL, op.extras & KEEP
     x_at, y_at, z_at = x_at + op.x, y_at + op.y, y_at + op.z
     zero = spread(np.float32(0))
     for q in range(0, op.places, COLS):
@@ -57,14 +59,15 @@ def correlate(
                 if pool:
                     best, index = tile[o * COLS], zero
                     for c in range(1, COLS):
-                        index = where_beaten(best, tile[o * COLS + c], spread(np.float32(c)), index)
+                        if keep:
+                            index = where_beaten(best, tile[o * COLS + c], spread(np.float32(c)), index)
                         best = where_beaten(best, tile[o * COLS + c], tile[o * COLS + c], best)
-                    if relu:
-                        index = where_greater(best, zero, index, spread(np.float32(COLS)))  # no tap
-                        best = where_greater(zero, best, zero, best)
                     at = (low + o) * y_channel + tables[op.targets + q // COLS]
-                    store(y, y_at + at, best)
-                    store(y, z_at + at, index)
+                    if keep:
+                        if relu:
+                            index = where_greater(best, zero, index, spread(np.float32(COLS)))  # no tap
+                        store(y, z_at + at, index)
+                    store(y, y_at + at, where_greater(zero, best, zero, best) if relu else best)
                 else:
                     for c in range(COLS):
                         value = tile[o * COLS + c]

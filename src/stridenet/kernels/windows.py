@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from stridenet.kernels.operation import LANES, POOL, RELU, Code, Operations
+from stridenet.kernels.operation import KEEP, LANES, POOL, RELU, Code, Operations
 from stridenet.kernels.places import Frame, Meeting, meetings, outputs, reach, starts, taps
 from stridenet.kernels.tiles import COLS, OUTS, SIX, TALL
 from stridenet.shapes import Margins, Pair, Window, product
@@ -73,12 +73,13 @@ class Correlation(NamedTuple):
         weight: int,
         bias: int,
         relu: bool = False,
-        pool: tuple[Window, Frame] | None = None,
+        pool: tuple[Window, Frame | None] | None = None,
     ) -> None:
-        """Emit y from x; its places are windows of four, where a 2x2 maximum follows, whose index goes to a frame."""
+        """Emit y from x; its places are windows of four, where a 2x2 maximum follows, whose index may go to a frame."""
         (channels, outs), (P, Q) = self._of_group(), self.window.output
         order = register_starts(y, range(P), range(Q))
         targets = [y.place(h, w) for h, w in order]
+        index = None if pool is None else pool[1]
         if pool is not None:
             corners = outputs(pool[0])
             order = [(2 * h + r, 2 * w + s) for h, w in corners for r in (0, 1) for s in (0, 1)]
@@ -96,10 +97,10 @@ class Correlation(NamedTuple):
             w_step=self.depth,
             y_channel=y.channel,
             channels=outs,
-            extras=RELU * relu + POOL * (pool is not None),
+            extras=RELU * relu + POOL * (pool is not None) + KEEP * (index is not None),
         )
         for c, k, w in self._groups():
-            z = 0 if pool is None else pool[1].start + k * y.channel
+            z = 0 if index is None else index.start + k * y.channel
             at = dict(x=x.start + c * x.channel, y=y.start + k * y.channel, z=z)
             ops.emit(code, **at, w=weight + w, bias=bias if bias < 0 else bias + k, **fields)
 
@@ -120,21 +121,21 @@ class Correlation(NamedTuple):
     def parts(self, *, one: bool) -> tuple[Parts, Margins]:
         """The pixels of dx, by the taps that meet them, and the margin of dy that these read; `one` image by itself?
 
-        Rows are always exact. Columns are where that costs less: it leaves parts with fewer pixels than a tile has.
+        Rows are always exact. For each, columns are where that costs less: it leaves fewer pixels than a tile has.
         """
         _, H, W = self.shape
-        rows = meetings(self.window, 0, H, exact=True)
         choices = [meetings(self.window, 1, W, exact=exact) for exact in ((False,) if one else (False, True))]
+        parts: Parts = []
+        for rows in meetings(self.window, 0, H, exact=True):
+            height = len(rows.pixels)
 
-        def cost(columns: list[Meeting]) -> int:
-            return sum(
-                max(-(-len(a.pixels) * len(b.pixels) // COLS) * COLS, COLS // 2) * len(a.taps) * len(b.taps)
-                for a in rows
-                for b in columns
-            )
+            def cost(columns: list[Meeting], height: int = height) -> int:
+                """The taps that are added, those included that fill up a tile."""
+                tiles = (max(-(-height * len(each.pixels) // COLS) * COLS, COLS // 2) for each in columns)
+                return sum(tile * len(each.taps) for tile, each in zip(tiles, columns, strict=True))
 
-        columns = min(choices, key=cost)
-        return [(a, b) for a in rows for b in columns], ((0, 0), reach(self.window, 1, columns))
+            parts += [(rows, columns) for columns in min(choices, key=cost)]
+        return parts, ((0, 0), reach(self.window, 1, [columns for _, columns in parts]))
 
     def covered(self, parts: Parts) -> bool:
         """Whether every pixel of dx is in a part; a stride may leave some out, whose gradient is 0."""

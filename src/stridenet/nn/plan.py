@@ -146,7 +146,9 @@ class InferencePlan:
         plan = self._plans.find(x)
         if plan is None:
             return self.network.forward(x)
-        free = self._steps_for(plan, len(x))
+        free = self._free.get((plan, len(x)))
+        if free is None:
+            free = self._room_for(plan, len(x))
         try:
             step = free.pop()
         except IndexError:  # others are at work on all there are
@@ -155,14 +157,12 @@ class InferencePlan:
         free.append(step)
         return scores
 
-    def _steps_for(self, plan: Plan, n: int) -> list[Step]:
-        """The steps for batches of this size that are not at work; a few sizes are kept, the oldest goes."""
+    def _room_for(self, plan: Plan, n: int) -> list[Step]:
+        """Where steps for batches of this size wait for work; a few sizes are kept, the oldest goes."""
         with self._lock:
-            if (plan, n) not in self._free:
-                while len(self._free) >= SIZES:
-                    del self._free[next(iter(self._free))]
-                self._free[plan, n] = []
-            return self._free[plan, n]
+            while len(self._free) >= SIZES and (plan, n) not in self._free:
+                del self._free[next(iter(self._free))]
+            return self._free.setdefault((plan, n), [])
 
     def _step(self, plan: Plan, n: int) -> Step:
         from stridenet.nn.step import Step

@@ -29,7 +29,7 @@ class Convolution(Node):
         """One operation for each group."""
         y, pool = self.y.allocate(p), None
         if self.pool is not None:
-            self.index = p.frame(y.shape, y.margins)
+            self.index = p.frame(y.shape, y.margins) if p.training else None
             pool = self.pool, self.index
         at = dict(weight=p.place(self.layer.weight), bias=p.place(self.layer.bias))
         self.correlation.forward(p, self.x.frame, y, relu=self.relu, pool=pool, **at)
@@ -55,7 +55,7 @@ class Convolution(Node):
         if self.pool is None and not self.relu and margins == NONE:
             return dy
         full = p.borrow(self.map, margins)
-        if self.pool is not None:
+        if self.pool is not None and self.index is not None:
             index, (rows, columns) = self.index, self.pool.output
             if (2 * rows, 2 * columns) != self.window.output:
                 p.emit(Code.CLEAR, y=full.at, count=full.size)

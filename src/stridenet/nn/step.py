@@ -26,6 +26,7 @@ from stridenet.nn.regularization import BatchNorm2d
 from stridenet.nn.workers import Workers
 from stridenet.shapes import Shape, product
 
+MUCH = 500_000  # numbers to add up, worth waking the workers again
 MOST_SLICES = 8  # of a batch: so many workers can share it
 
 
@@ -134,7 +135,8 @@ class Step:
             )
         first, *others = self._gradients
         if others and first is not NOTHING:
-            cuts = [s * first.size // workers.count for s in range(workers.count + 1)]
+            count = workers.count if first.size * len(others) >= MUCH else 1
+            cuts = [s * first.size // count for s in range(count + 1)]
             parts = [slice(*cut) for cut in pairwise(cuts)]
             workers.run([partial(_add_up, first[part], [own[part] for own in others]) for part in parts])
 
@@ -205,8 +207,10 @@ class Plan:
     def holds(self, images: int) -> bool:
         """Whether the layers are in the mode that it was made for, and there is more than one number to normalise."""
         training = self.loss is not None
-        in_mode = all(layer.training == training for layer in self._modal) and self.values.dtype == np.float32
-        return in_mode and (not self.program.joins or images * self._fewest > 1)
+        for layer in self._modal:
+            if layer.training != training:
+                return False
+        return self.values.dtype == np.float32 and (not self.program.joins or images * self._fewest > 1)
 
     def memory(self, images: int, slices: int) -> int:
         """The numbers in the memory of a step: of one block for each slice, or of all blocks where they meet."""
