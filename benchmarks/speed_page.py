@@ -15,8 +15,31 @@ MODES = {"eager": "PyTorch eager", "channels_last": "PyTorch channels_last", "co
 
 AXES = {"batch": "images in a batch", "channels": "times the channels", "image": "pixels a side", "workers": "threads"}
 TITLES = {"batch": "The batch", "channels": "The channels", "image": "The image", "workers": "The workers"}
-# Why each curve bends where it does; a reason is written when its figure has been measured.
-REASONS = {"batch": "", "channels": "", "image": "", "workers": ""}
+# Why each curve bends where it does.
+REASONS = {
+    "batch": """\
+Up to four images go through one by one, registers along the rows: each costs the same. From five to sixteen they share
+one block, a register of sixteen lanes for each pixel, so that eight images cost what sixteen do. Behind that a second
+block and a second worker come in, and from 64 on time grows with the number of blocks. PyTorch's curve is flat at
+first, where it is the cost of its calls, and rises where its memory no longer fits into the caches.
+""",
+    "channels": """\
+The work of the second convolution grows with the square of the width, that of the others with the width. With few
+channels the cost of a step that is none of the operations' (waking a worker, adding up, the update) still counts. From
+six times the width on, a block of images with its gradients, and the weights of the first dense layer, leave the
+second-level cache.
+""",
+    "image": """\
+Time grows with the area of the maps. In small images the margin weighs more: the gradient of the input reads zeros
+beside each row of the map. Between 28 and 32 a block outgrows the second-level cache, and the first dense layer grows
+with the area too: from 256 to 2 704 inputs.
+""",
+    "workers": """\
+Eight slices of the batch are shared out. Two workers take a little more than half the time of one: what is left is the
+update, the sum of the slices' gradients, and the wait for the slower of the two. On a machine that lends two threads of
+one core, as virtual machines sometimes do, the second worker brings less.
+""",
+}
 
 
 def load(folder: Path) -> dict[str, dict[str, Any]]:
