@@ -106,9 +106,10 @@ def test_scores_that_are_not_finite_give_no_finite_loss(value: float, k: int) ->
         {"code": Code.LOAD, **vector, "rows": 1, "columns": 1, "y": LANES, "y_channel": LANES, "y_row": LANES},
         {"code": Code.CROSS_ENTROPY, **vector, "x": LANES, "y": 5 * LANES},
     )
+    shares = np.full(3, 1 / 3, np.float32)
     for target in range(4):
-        sums = execute(ops, memory, x, scores, targets=np.full(3, target), shares=np.full(3, 1 / 3, np.float32))
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # where nothing is compiled NumPy would raise, as tests have it
+            sums = execute(ops, memory, x, scores, targets=np.full(3, target), shares=shares)
             wanted = cross_entropy(x[:, :, 0, 0], np.full(3, target))[0]
         assert np.isfinite(sums.sum()) == np.isfinite(wanted)
 
