@@ -158,7 +158,7 @@ class Node(ABC):
 
     @abstractmethod
     def backward(self, p: Program) -> None:
-        """Emit the gradients of the parameters and, where it is wanted, of x."""
+        """Emit the gradients of the parameters and, where it is wanted, of x; called where that of y is."""
 
 
 def copy(p: Program, x: Frame, y: Frame, *, step: Pair = (1, 1), add: bool = False) -> None:

@@ -40,8 +40,7 @@ class Rectifier(Node):
 
     def backward(self, p: Program) -> None:
         """Pixel by pixel."""
-        if self.x.wanted:
-            self.x.gradients.append(rectified(p, self.y))
+        self.x.gradients.append(rectified(p, self.y))
 
 
 class Flattening(Node):
@@ -59,8 +58,6 @@ class Flattening(Node):
 
     def backward(self, p: Program) -> None:
         """Other names, or a copy."""
-        if not self.x.wanted:
-            return
         dy = self.y.gradient(p)
         if p.lanes > 1:
             self.x.gradients.append(_as(dy, self.x.shape))
@@ -106,15 +103,14 @@ class Pooling(Node):
     def backward(self, p: Program) -> None:
         """Windows that overlap, and pixels in none, need a dx of zeros."""
         dy = self.y.gradient(p)
-        if self.x.wanted:
-            dx, whole = p.borrow(self.x.shape), tiled(self.window, self.x.shape)
-            if not whole:
-                p.emit(Code.CLEAR, y=dx.at, count=dx.size)
-            if whole and self._in_pairs(p):
-                p.emit(Code.MAX_PAIRS_BACK, **fields_of(x=dx, z=self.index, y=dy))
-            else:
-                self._back(p, dx, dy, extras=0 if whole else ADD)
-            self.x.gradients.append(dx)
+        dx, whole = p.borrow(self.x.shape), tiled(self.window, self.x.shape)
+        if not whole:
+            p.emit(Code.CLEAR, y=dx.at, count=dx.size)
+        if whole and self._in_pairs(p):
+            p.emit(Code.MAX_PAIRS_BACK, **fields_of(x=dx, z=self.index, y=dy))
+        else:
+            self._back(p, dx, dy, extras=0 if whole else ADD)
+        self.x.gradients.append(dx)
         p.give_back(dy)
 
     def _back(self, p: Program, dx: Frame, dy: Frame, *, extras: int) -> None:
@@ -162,11 +158,10 @@ class Shortcut(Node):
     def backward(self, p: Program) -> None:
         """A dx of zeros takes the pixels that were taken."""
         dy = self.y.gradient(p)
-        if self.x.wanted:
-            dx = p.borrow(self.x.shape)
-            p.emit(Code.CLEAR, y=dx.at, count=dx.size)
-            copy(p, dx, dy, step=self.step, add=True)
-            self.x.gradients.append(dx)
+        dx = p.borrow(self.x.shape)
+        p.emit(Code.CLEAR, y=dx.at, count=dx.size)
+        copy(p, dx, dy, step=self.step, add=True)
+        self.x.gradients.append(dx)
         p.give_back(dy)
 
 
