@@ -28,9 +28,8 @@ from stridenet.files import load_tensors, save_tensors
 from stridenet.layout import Array
 from stridenet.nn.functional import log_softmax
 from stridenet.nn.layer import Layer
-from stridenet.nn.plan import InferencePlan
+from stridenet.nn.plan import InferencePlan, cores
 from stridenet.nn.rebuild import build
-from stridenet.nn.workers import cores
 from stridenet.shapes import Shape, by, integer
 
 FORMAT = "stridenet model"

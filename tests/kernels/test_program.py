@@ -9,6 +9,7 @@ import pytest
 
 from stridenet.kernels import operation, program
 from stridenet.kernels.operation import FIELDS, LANES, OP, Code
+from stridenet.kernels.signals import ALONE, BEGUN
 from stridenet.layout import Array
 from stridenet.nn.losses import cross_entropy
 
@@ -27,7 +28,9 @@ def execute(ops: Array, memory: Array, x: Array, scores: Array, **others: Any) -
     targets, shares = others.get("targets", np.zeros(1, np.int64)), others.get("shares", NOTHING)
     where = 0, blocks, lanes, len(x), 0, 0
     arrays = np.zeros(1, np.int64), (memory,) * 3, NOTHING, NOTHING.copy(), x.reshape(-1), strides, scores
-    program.run(ops, *arrays, targets, shares, sums, where)
+    turns = np.array([0, 7])
+    program.run(ops, *arrays, targets, shares, sums, turns, where)
+    assert turns[BEGUN] == 7  # who waits for it may begin too
     return sums
 
 
@@ -121,7 +124,7 @@ def test_a_slice_runs_its_own_blocks() -> None:
     ops = make({"code": Code.LOAD, **fields}, {"code": Code.STORE, "x": LANES, "channels": 1, "count": LANES})
     memory, sums = np.zeros(100 + 8 * LANES, np.float32), np.zeros((5, 1))
     arrays = np.zeros(1, np.int64), (memory,) * 3, NOTHING, NOTHING.copy(), x.reshape(-1), (1, 1, 1, 1), scores
-    program.run(ops, *arrays, np.zeros(1, np.int64), NOTHING, sums, (2, 4, LANES, len(x), 100, 3 * LANES))
+    program.run(ops, *arrays, np.zeros(1, np.int64), NOTHING, sums, ALONE, (2, 4, LANES, len(x), 100, 3 * LANES))
     assert np.array_equal(scores[2 * LANES : 4 * LANES], x[2 * LANES : 4 * LANES, :, 0, 0])
     assert (scores[: 2 * LANES] == -1).all()
     assert (scores[4 * LANES :] == -1).all()

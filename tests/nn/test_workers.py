@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from stridenet.nn.workers import Workers, cores
+from stridenet.kernels.signals import PATIENCE
+from stridenet.nn.plan import cores
+from stridenet.nn.workers import Workers
 
 
 class Stopped(BaseException):
@@ -93,6 +96,22 @@ def test_an_error_ends_its_own_share(count: int) -> None:
     assert sorted(done) == ([0] if count == 1 else [0, 2, 4])
 
 
+def test_turn_after_turn_whoever_is_late() -> None:
+    """A turn begins while the others still look for it, or sleep already, and ends before its caller goes on."""
+    workers, rng = Workers(3), random.Random(0)
+    for turn in range(600):
+        done: list[int] = []
+        waits = [rng.choice([0, 0, PATIENCE, 3 * PATIENCE]) for _ in range(rng.randint(1, 7))]
+
+        def work(i: int, seconds: float, done: list[int] = done) -> None:
+            time.sleep(seconds)
+            done.append(i)
+
+        workers.run([partial(work, i, seconds) for i, seconds in enumerate(waits)])
+        assert sorted(done) == list(range(len(waits))), turn
+        time.sleep(rng.choice([0, PATIENCE, 3 * PATIENCE]))
+
+
 def test_while_the_threads_are_busy_others_do_their_tasks_themselves() -> None:
     workers, inside, leave = Workers(2), threading.Barrier(3), threading.Event()
 
@@ -146,6 +165,7 @@ import os, signal, threading, time
 from stridenet.nn.workers import Workers
 
 workers, done = Workers(2), []
+workers.run([lambda: None] * 2)  # the threads are there
 
 def slow():
     time.sleep(0.5)

@@ -40,7 +40,7 @@ def evaluate(model: Path, data: str | None, batch_size: int, as_json: bool) -> N
     from stridenet.data.loader import Loader
     from stridenet.model import load
     from stridenet.nn.losses import cross_entropy
-    from stridenet.nn.workers import cores
+    from stridenet.nn.plan import cores
     from stridenet.train.evaluation import evaluate
 
     loaded = load(model)

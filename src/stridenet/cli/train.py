@@ -221,7 +221,7 @@ def train(
     printed can be given.
     """
     from stridenet import experiment, kernels as backends, series
-    from stridenet.nn.workers import cores
+    from stridenet.nn.plan import cores
 
     deadline = None if time_budget is None else time.monotonic() + time_budget
     if quiet and verbose:

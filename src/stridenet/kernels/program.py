@@ -17,6 +17,7 @@ import numpy as np
 from stridenet.kernels import frames, pixels, tiles
 from stridenet.kernels.compiled import kernel
 from stridenet.kernels.operation import LANES, OP, Code, registers
+from stridenet.kernels.signals import ALONE, begin, patience
 
 load, store, loaded, turned = registers.load, registers.store, registers.loaded, registers.turned
 
@@ -28,7 +29,7 @@ def read_images(op: Any, m: Any, base: int, x: Any, strides: Any, first: int, im
     There are `count` lanes a pixel. At z is the mask of those that have an image: 1 or 0.
     """
     by_image, by_channel, by_row, by_column = strides
-    lanes, width = op.count, op.columns - op.columns % LANES
+    lanes, last = op.count, op.columns - LANES  # the last register of a row may overlap the one before
     for c in range(op.channels):
         for h in range(op.rows):
             at, pixel = base + op.y + c * op.y_channel + h * op.y_row, first * by_image + c * by_channel + h * by_row
@@ -37,12 +38,16 @@ def read_images(op: Any, m: Any, base: int, x: Any, strides: Any, first: int, im
                 for w in range(op.columns):
                     store(m, at + w * LANES, load(x, pixel + w * by_column))
                 done = op.columns
-            elif by_column == 1 and images == LANES == lanes:
-                for w in range(0, width, LANES):
-                    square = turned(loaded(LANES, x, pixel + w, by_image))
-                    for i in range(LANES):
-                        store(m, at + (w + i) * LANES, square[i])
-                done = width
+            elif by_column == 1 and last >= 0 and (images == LANES or lanes == 1):
+                for start in range(0, op.columns, LANES):
+                    w = min(start, last)
+                    if lanes == 1:
+                        store(m, at + w, load(x, pixel + w))
+                    else:
+                        square = turned(loaded(LANES, x, pixel + w, by_image))
+                        for i in range(LANES):
+                            store(m, at + (w + i) * LANES, square[i])
+                done = op.columns
             for lane in range(lanes):
                 source = pixel + min(lane, images - 1) * by_image
                 for w in range(done, op.columns):
@@ -106,6 +111,7 @@ def run(
     targets: Any,
     shares: Any,
     sums: Any,
+    turns: Any,
     where: Any,
 ) -> None:
     """All operations of `ops` for a slice of the blocks, block after block.
@@ -122,9 +128,11 @@ def run(
         targets: classes (N,).
         shares: the weight of each image in the loss (N,).
         sums: for each block its loss and what batch norms need of it, float64 (blocks, slots).
+        turns: of `signals`; the next one begins.
         where: the first block, the last, the images of a block, those of the batch, where the first block's part of
             the memory begins, and the step to the next one's.
     """
+    begin(turns)
     x, y, z = memory
     first_block, last_block, lanes, count, base, step = where
     for block in range(first_block, last_block):
@@ -160,9 +168,10 @@ _SCORES, _SUMS = np.zeros((1, 1), np.float32), np.zeros((1, 1))
 def run_on(arrays: Any, ops: Any, tables: Any, v: Any, g: Any, *, first: int, blocks: int) -> None:
     """Run operations that need no more than x, y and z, `arrays` in that order, from place `first` on."""
     where = 0, blocks, LANES, 0, first, LANES
-    run(ops, tables, arrays, v, g, _NUMBERS, (0, 0, 0, 0), _SCORES, _PLACES, _NUMBERS, _SUMS, where)
+    run(ops, tables, arrays, v, g, _NUMBERS, (0, 0, 0, 0), _SCORES, _PLACES, _NUMBERS, _SUMS, ALONE, where)
 
 
 def warm_up() -> None:
-    """Have `run` compiled, or loaded."""
+    """Have `run` compiled, or loaded, and what its threads wait with."""
+    patience()
     run_on((_NUMBERS,) * 3, np.zeros(0, OP), _PLACES, _NUMBERS, _NUMBERS, first=0, blocks=0)

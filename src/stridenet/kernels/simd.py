@@ -28,6 +28,8 @@ from stridenet.kernels.vector import (
     mask_of as mask_of,
     pack as pack,
     parted as parted,
+    peek as peek,
+    poke as poke,
     spread as spread,
     store as store,
     store_merged as store_merged,

@@ -119,3 +119,13 @@ def where_equal(a: Array, b: Array, yes: Array, no: Array) -> Array:
 def where_beaten(a: Array, b: Array, yes: Array, no: Array) -> Array:
     """Lane by lane `yes` where b is greater than a, or the first NaN; else `no`."""
     return np.where((b > a) | (np.isnan(b) & ~np.isnan(a)), yes, no)
+
+
+def peek(turns: Array, place: int) -> int:
+    """turns[place]."""
+    return int(turns[place])
+
+
+def poke(turns: Array, place: int, turn: int) -> None:
+    """turns[place] = turn."""
+    turns[place] = turn

@@ -12,12 +12,13 @@ NUMBA_BOUNDSCHECK every place is compared with the array. `twins` has the same o
 from __future__ import annotations
 
 import operator
+import platform
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import config as numba_config
+from numba.core import cgutils, config as numba_config
 from numba.extending import intrinsic, models, overload, register_model
 
 config: Any = numba_config
@@ -25,6 +26,7 @@ _FEATURES = config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()  # as 
 LANES = 16 if "+avx512f" in _FEATURES else 8  # float32 in a register
 REGISTER = ir.VectorType(ir.FloatType(), LANES)
 INT = ir.IntType(32)
+_PAUSES = platform.machine() in ("x86_64", "AMD64")  # have an instruction that leaves the core to its other thread
 
 
 class _Vector(types.Type):
@@ -48,7 +50,8 @@ class Flat:
         self.context, self.builder = context, builder
         self.array = context.make_array(kind)(context, builder, value)
 
-    def _at(self, place: Any, length: int) -> Any:
+    def at(self, place: Any, length: int = 1) -> Any:
+        """The address of `place`, after which there are `length` elements."""
         if config.BOUNDSCHECK:
             builder, number = self.builder, lambda value: ir.Constant(place.type, value)
             low = builder.icmp_signed("<", place, number(0))
@@ -58,11 +61,11 @@ class Flat:
         return self.builder.gep(self.array.data, [place])
 
     def _lanes(self, place: Any) -> Any:
-        return self.builder.bitcast(self._at(place, LANES), ir.PointerType(REGISTER))
+        return self.builder.bitcast(self.at(place, LANES), ir.PointerType(REGISTER))
 
     def number(self, place: Any) -> Any:
         """The number at `place`."""
-        return self.builder.load(self._at(place, 1))
+        return self.builder.load(self.at(place))
 
     def register(self, place: Any) -> Any:
         """The LANES numbers from `place` on."""
@@ -257,3 +260,29 @@ def where_beaten(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
         return builder.select(beaten, yes, no)
 
     return vector(vector, vector, vector, vector), code
+
+
+@intrinsic
+def peek(typing: Any, turns: Any, place: Any) -> Any:
+    """turns[place] at this moment, another thread's; what that thread wrote before can be read from now on."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if _PAUSES:
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
+        pointer = Flat(context, builder, signature.args[0], values[0]).at(values[1])
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.int64(turns, types.intp), code
+
+
+@intrinsic
+def poke(typing: Any, turns: Any, place: Any, turn: Any) -> Any:
+    """turns[place] = turn for other threads to see, after all that was written before."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = Flat(context, builder, signature.args[0], values[0]).at(values[1])
+        builder.store_atomic(values[2], pointer, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(turns, types.intp, types.int64), code

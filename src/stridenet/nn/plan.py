@@ -7,7 +7,9 @@ itself, and with it the compiler, is loaded when the first plan is made.
 
 from __future__ import annotations
 
+import os
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,22 +20,36 @@ from stridenet.layout import Array
 from stridenet.nn.layer import Layer
 from stridenet.nn.losses import Loss
 from stridenet.nn.objective import LayerByLayer, Sliced
-from stridenet.nn.workers import Workers
 from stridenet.shapes import Shape, integer
 
 if TYPE_CHECKING:
     from stridenet.nn.step import Plan, Step
+    from stridenet.nn.workers import Workers
 
 SIZES = 4  # of batches, whose memory an InferencePlan keeps
 FEW = 4  # images that are faster one by one than in registers mostly empty
 
 
-class _Plans:
-    """The plans of a network, made when images of a shape first come."""
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
-    def __init__(self, network: Layer, loss: Loss | None) -> None:
-        self._network, self._loss = network, loss
+
+class _Plans:
+    """The plans of a network, made when images of a shape first come, and who works on them."""
+
+    def __init__(self, network: Layer, loss: Loss | None, threads: int) -> None:
+        self._network, self._loss, self._threads = network, loss, threads
         self._made: dict[tuple[Shape, bool], Plan | None] = {}
+
+    @cached_property
+    def workers(self) -> Workers:
+        """The threads that share the slices of a batch."""
+        from stridenet.nn.workers import Workers
+
+        return Workers(self._threads)
 
     def find(self, x: Array) -> Plan | None:
         """The plan for a batch like x, if there is one: for few images one by one, else by the register."""
@@ -78,8 +94,7 @@ class TrainingPlan(LayerByLayer):
     def __init__(self, network: Layer, loss: Loss, layers: LayerByLayer, *, threads: int = 1) -> None:
         super().__init__(network, loss)
         self.params, self.threads = network.pack(), threads
-        self._layers, self._workers = layers, Workers(threads)
-        self._plans = _Plans(network, loss)
+        self._layers, self._plans = layers, _Plans(network, loss, threads)
         self._steps: dict[tuple[Shape, int], Step] = {}
 
     def loss_and_gradient(self, x: Array, y: Array, weights: Array | None = None) -> float:
@@ -112,7 +127,7 @@ class TrainingPlan(LayerByLayer):
             while len(self._steps) > 1:
                 del self._steps[next(iter(self._steps))]
             slices = slices_of(len(x), plan.program.lanes)
-            self._steps[key] = Step(plan, len(x), self._workers, slices=slices, gradient=self.params.grad)
+            self._steps[key] = Step(plan, len(x), self._plans.workers, slices=slices, gradient=self.params.grad)
         return self._steps[key]
 
 
@@ -129,8 +144,7 @@ class InferencePlan:
 
     def __init__(self, network: Layer, *, threads: int = 1) -> None:
         self.network, self.threads = network, integer("InferencePlan", "threads", threads)
-        self._workers = Workers(self.threads)
-        self._plans = _Plans(network, None)
+        self._plans = _Plans(network, None, self.threads)
         self._lock = threading.Lock()
         self._free: dict[tuple[Plan, int], list[Step]] = {}  # not at work now
 
@@ -167,7 +181,7 @@ class InferencePlan:
     def _step(self, plan: Plan, n: int) -> Step:
         from stridenet.nn.step import Step
 
-        return Step(plan, n, self._workers, slices=min(self.threads, -(-n // plan.program.lanes)))
+        return Step(plan, n, self._plans.workers, slices=min(self.threads, -(-n // plan.program.lanes)))
 
     def step_bytes(self, x: Array, n: int) -> int | None:
         """What a call with `n` images like x takes by a plan; None where there is none."""

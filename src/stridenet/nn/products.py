@@ -130,7 +130,7 @@ class Dense(Node):
 
     def _dweight(self, p: Program, dy: Frame) -> None:
         """A product over the images, so x is turned: one image a row."""
-        x, row = compact(self.x.frame), -(-self.depth // LANES) * LANES
+        x, row = compact(self.x.frame), (-(-self.depth // LANES) | 1) * LANES  # odd: rows on other lines of the cache
         at, rest = x.start, p.room(1)
         if p.lanes > 1:
             at = p.room(row)

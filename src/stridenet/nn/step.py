@@ -15,6 +15,7 @@ import numpy as np
 from stridenet import layout
 from stridenet.kernels.operation import Code
 from stridenet.kernels.program import run
+from stridenet.kernels.signals import begin
 from stridenet.layout import Array
 from stridenet.nn.arrays import check
 from stridenet.nn.layer import Layer
@@ -121,7 +122,7 @@ class Step:
         """Every phase for all slices, what joins them, and the sum of their gradients."""
         plan, program, workers = self.plan, self.plan.program, self._workers
         memory, values = (self.memory,) * 3, plan.values.array()
-        batch = *_numbers(x.reshape(self.count, *plan.shape)), self.scores, targets, shares, self.sums
+        batch = *_numbers(x.reshape(self.count, *plan.shape)), self.scores, targets, shares, self.sums, workers.turns
         for prepare in program.prepare:
             prepare(self)
         for i, ops in enumerate(program.phases):
@@ -138,7 +139,7 @@ class Step:
             count = workers.count if first.size * len(others) >= MUCH else 1
             cuts = [s * first.size // count for s in range(count + 1)]
             parts = [slice(*cut) for cut in pairwise(cuts)]
-            workers.run([partial(_add_up, first[part], [own[part] for own in others]) for part in parts])
+            workers.run([partial(_add_up, workers.turns, first[part], [own[part] for own in others]) for part in parts])
 
 
 def _run_slice(begun: bool, gradient: Array, *arguments: Any) -> None:
@@ -147,7 +148,8 @@ def _run_slice(begun: bool, gradient: Array, *arguments: Any) -> None:
     run(*arguments)
 
 
-def _add_up(total: Array, others: list[Array]) -> None:
+def _add_up(turns: Array, total: Array, others: list[Array]) -> None:
+    begin(turns)
     for other in others:
         total += other
 
