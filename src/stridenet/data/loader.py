@@ -28,7 +28,10 @@ def to_unit(images: Array) -> Array:
     >>> float(to_unit(np.full((1, 1, 2, 2), 255, np.uint8)).max())
     1.0
     """
-    x = layout.to_batch_inner(images)  # bytes are transposed, floats would be four times the traffic
+    return _scaled(layout.to_batch_inner(images))  # bytes are transposed, floats would be four times the traffic
+
+
+def _scaled(x: Array) -> Array:
     return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
 
 
@@ -103,10 +106,13 @@ class Loader:
         order = seeding.stream(self.seed, "shuffle", e).permutation(n) if self.shuffle else np.arange(n)
         for b in range(start, len(self)):
             rows = order[b * self.batch_size : (b + 1) * self.batch_size]
-            x = to_unit(np.take(self._images, rows, axis=0))  # (N, C, H, W)
-            rng = seeding.stream(self.seed, "augment", e, b)
-            for augment in self._augmentations:
-                x = augment(x, rng)
+            images = np.take(self._images, rows, axis=0)  # (N, C, H, W)
+            if self._augmentations:
+                x, rng = _scaled(images), seeding.stream(self.seed, "augment", e, b)
+                for augment in self._augmentations:
+                    x = augment(x, rng)  # turns the batch inside itself
+            else:
+                x = to_unit(images)
             for transform in self._transforms:
                 x = transform(x)
             yield x, self.dataset.targets[rows], None if weights is None else weights[rows]
