@@ -184,8 +184,10 @@ class Trainer:
         if self._finishing and self.batch:
             return  # it was stopped before this epoch was judged
         begin = time.perf_counter() - self._seconds
+        random = any(type(layer).reseed is not Layer.reseed for layer in self.network.walk())
         for x, y, weights in train.epoch(self.epoch, start=self.batch):
-            self.network.reseed(self.seed, self.optimizer.t)
+            if random:
+                self.network.reseed(self.seed, self.optimizer.t)
             loss = self.step(x, y, weights)
             self.batch += 1
             self._loss_sum += loss * len(y)
