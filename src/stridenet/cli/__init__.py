@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -49,6 +51,7 @@ def main() -> None:
     out: Any = sys.stdout  # None if it was closed
     if out:
         out.reconfigure(errors="backslashreplace")  # class names may hold what a terminal cannot show
+    atexit.register(gc.freeze)  # or Python looks through half a million objects, Numba's mostly, before it ends
     code = run(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # all is done and said: the exit code is that of the work
