@@ -172,8 +172,8 @@ def versions() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=WORKS, nargs="+", default=list(WORKS), metavar="NAME", help=", ".join(WORKS))
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.2, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
     parser.add_argument("--out", type=Path, help="docs/results/speed.json if all works are timed")
     options = parser.parse_args()
     works = {}

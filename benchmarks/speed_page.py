@@ -215,7 +215,8 @@ def _busy(found: dict[str, Any]) -> str:
 
 While another process keeps one core busy, a LeNet-5 training step (batch {found["settings"]["batch"]},
 {found["settings"]["threads"]} threads) takes **{found["times"]:.2f} times** as long, {_ms(busy)} ms in place of
-{_ms(quiet)}; at most {found["required"]:g} was asked for. Workers wait for a lock, none of them spins.
+{_ms(quiet)}; at most {found["required"]:g} was asked for. A thread looks for its signal
+for 200 microseconds at most; after it did so in vain, threads sleep at once for the next hundred steps.
 """
 
 

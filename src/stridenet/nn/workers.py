@@ -14,7 +14,7 @@ from stridenet.kernels import signals
 from stridenet.layout import Array
 
 Task = Callable[[], None]
-REST = 1000  # turns
+REST = 100  # turns
 
 
 class Workers:
