@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from helpers import MAIN
 from stridenet import kernels
+from stridenet.data import fetch
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +37,21 @@ def data_folder() -> Path:
 def mnist_folder(data_folder: Path) -> Path:
     """The folder of the four MNIST files."""
     return _needed(data_folder / "mnist")
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder(data_folder: Path) -> Path:
+    """The folder of the CIFAR-10 batches: beside the other data, else in the cache, which is filled once."""
+    beside, tool = data_folder / "cifar-10-batches-py", data_folder.parent / "tools" / "make_cifar10.py"
+    cached = fetch.cache_folder("tests") / "cifar-10-batches-py"
+    if beside.is_dir() or cached.is_dir() or not tool.is_file():
+        return _needed(beside if beside.is_dir() else cached)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cached.parent) as folder:
+        subprocess.run([sys.executable, tool, folder], check=True, timeout=300)
+        with contextlib.suppress(OSError):  # another process was faster
+            (Path(folder) / cached.name).rename(cached)
+    return cached
 
 
 def _needed(folder: Path) -> Path:

@@ -31,6 +31,9 @@ def test_fetch_says_where_the_files_are(
     assert capfd.readouterr().out == f"mnist is in {tmp_path}\n"
     assert cli.run(["data", "fetch", "mnist", "--json"]) == 0
     assert json.loads(capfd.readouterr().out) == {"name": "mnist", "folder": str(tmp_path)}
+    monkeypatch.setattr("stridenet.data.fetch.fetch_cifar10", lambda: tmp_path / "x.tar.gz")
+    assert cli.run(["data", "fetch", "cifar10"]) == 0
+    assert capfd.readouterr().out == f"cifar10 is in {tmp_path / 'x.tar.gz'}\n"
 
 
 @pytest.mark.parametrize("inside", ["", "mnist"])
@@ -82,6 +85,6 @@ def test_verify_compares_with_the_pinned_digests(
 
 def test_verify_without_data_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: Any) -> None:
     monkeypatch.delenv("STRIDENET_DATA", raising=False)
-    monkeypatch.setattr("stridenet.data.fetch.cache_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr("stridenet.data.fetch.cache_folder", lambda name="mnist": tmp_path / "none")
     assert cli.run(["data", "verify", "mnist"]) == 1
     assert capfd.readouterr() == ("", f"stridenet: verify: no MNIST in {tmp_path / 'none'}; fetch it first\n")

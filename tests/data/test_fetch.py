@@ -270,7 +270,7 @@ def test_without_a_network_it_fails_within_ten_seconds() -> None:
 
 def test_mirrors_are_https(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert all(mirror.startswith("https://") for mirror in fetch.MIRRORS)
+    assert all(mirror.startswith("https://") for mirror in (*fetch.MIRRORS, fetch.CIFAR10_MIRROR))
     monkeypatch.setattr(fetch, "MIRRORS", ("http://example.org/mnist/",))
     with pytest.raises(ConfigError, match="https mirror"):
         fetch_mnist(tmp_path)
@@ -281,6 +281,49 @@ def test_a_cache_that_cannot_be_written_is_the_users_to_know(server: Server, tmp
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         fetch_mnist(tmp_path / "file" / "cache")
+
+
+@pytest.fixture
+def cifar10(server: Server, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What the first mirror has as the archive of CIFAR-10, and what is pinned; as gzip, as the server sends it."""
+    content = gzip.compress(b"archive", mtime=0)
+    server.files = {**server.files, "cifar-10-python.tar": b"archive"}
+    monkeypatch.setattr(gzip, "compress", lambda data: content)
+    monkeypatch.setattr(fetch, "CIFAR10_MIRROR", server.url("one"))
+    monkeypatch.setattr(fetch, "CIFAR10_PIN", Pinned(len(content), hashlib.sha256(content).hexdigest()))
+    return content
+
+
+@pytest.mark.promise("F9")
+def test_the_archive_is_kept_as_it_is(server: Server, tmp_path: Path, cifar10: bytes) -> None:
+    assert fetch.fetch_cifar10(tmp_path / "new") == tmp_path / "new" / fetch.CIFAR10
+    assert held(tmp_path / "new") == {fetch.CIFAR10: cifar10}
+    fetch.fetch_cifar10(tmp_path / "new")
+    assert server.asked == [f"/one/{fetch.CIFAR10}"]
+    (tmp_path / "new" / fetch.CIFAR10).write_bytes(cifar10[:-1])
+    fetch.fetch_cifar10(tmp_path / "new")
+    assert held(tmp_path / "new") == {fetch.CIFAR10: cifar10}
+
+
+@pytest.mark.promise("F9", "D05")
+@pytest.mark.parametrize(
+    ("answer", "error", "reason"),
+    [
+        (short, DataIntegrityError, "expected 27 bytes of content, got 18"),
+        (html, DownloadError, "more than 27 bytes"),
+        (moved, DataIntegrityError, "expected 27 bytes of content, got 0"),
+        (broken_off, DownloadError, "ConnectionError|ChunkedEncodingError"),
+        (too_long, DownloadError, "more than 27 bytes"),
+        (absent, DownloadError, "HTTP status 404"),
+    ],
+)
+def test_no_other_archive_is_kept(
+    server: Server, tmp_path: Path, cifar10: bytes, answer: Answer, error: type[StridenetError], reason: str
+) -> None:
+    server.answers["one"] = answer
+    with pytest.raises(error, match=rf"^fetch: expected cifar-10-python\.tar\.gz, got .*({reason}).*--data FOLDER"):
+        fetch.fetch_cifar10(tmp_path)
+    assert held(tmp_path) == {}
 
 
 def test_two_at_once_leave_one_complete_cache(server: Server, tmp_path: Path) -> None:

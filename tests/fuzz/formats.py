@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import pickle
 import random
+import tarfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import pickles
 from fuzz import mutations as m
 from stridenet import (
     SGD,
@@ -40,6 +43,7 @@ from stridenet import (
     experiment,
     load,
 )
+from stridenet.data import cifar, tiny_imagenet
 from stridenet.data.idx import read_idx
 from stridenet.data.images import read_image
 from stridenet.files import read_regular
@@ -311,7 +315,68 @@ def read_picture(path: Path) -> None:
         assert (picture.dtype, picture.ndim, len(picture)) == (np.uint8, 3, channels)
 
 
+# CIFAR-10 and TinyImageNet
+
+
+def batch_seeds(folder: Path) -> list[bytes]:
+    """One image of one tone, so that most changes meet something else."""
+    data, labels = np.full((1, 3072), 7, np.uint8), [3]
+    again = [pickle.dumps({"data": data, "labels": labels, "filenames": [b"a.png"]}, p) for p in (2, 3, 4)]
+    return [pickles.published(data, labels), *again]
+
+
+def mutate_batch(rng: random.Random, data: bytes) -> bytes:
+    """Bytes changed before or behind the pixels, or an opcode put there that has no place in a batch."""
+    at = data.index(bytes([7]) * 3000)
+    begin, pixels, end = data[:at], data[at : at + 3000], data[at + 3000 :]
+    if rng.random() < 0.3:
+        at, part = rng.randrange(len(begin)), rng.choice([*pickles.PLACES.values(), *pickles.LIMITS.values()])
+        return begin[:at] + part[:5000] + begin[at:] + pixels + end
+    if rng.random() < 0.5:
+        return m.mutate_bytes(rng, begin) + pixels + end
+    return begin + pixels + m.mutate_bytes(rng, end)
+
+
+def archive_seeds(folder: Path) -> list[bytes]:
+    python = {f"cifar-10-batches-py/{name}": content for name, content in pickles.batches(1).items()}
+    names = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+    binary = {f"cifar-10-batches-bin/{name}": bytes([i]) * 3073 for i, name in enumerate(names)}
+    return [
+        pickles.tar(python),
+        pickles.tar(binary, format=tarfile.PAX_FORMAT),
+        pickles.tar({"./" + k: v for k, v in python.items()}),
+    ]
+
+
+def read_annotations(path: Path) -> None:
+    splits = tiny_imagenet.load(path.parents[1], size=2)
+    assert len(splits.test) <= 3
+
+
+def annotation_seeds(folder: Path) -> list[bytes]:
+    """A table of three images in a tree of two classes."""
+    picture = pictures("PNG", "RGB")[0]
+    for name in ("train/n1/images/a", "train/n2/images/b", "val/images/a", "val/images/b", "val/images/c"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.png").write_bytes(picture)
+    (folder / "wnids.txt").write_text("n1\nn2\n")
+    lines = ["a.png\tn1\t0\t1\t2\t3", "b.png\tn2\t0\t1\t2\t3", "c.png\tn1\t0\t1\t2\t3"]
+    return ["\n".join(lines).encode(), "\r\n".join(lines[::-1]).encode(), b"\xef\xbb\xbf" + lines[1].encode()]
+
+
 FORMATS = {
+    "cifar": Format(
+        "data_batch_1",
+        batch_seeds,
+        mutate_batch,
+        lambda path: cifar.read_batch(path.read_bytes(), "x"),
+        lambda data: data[:1] == b"\x80" and 2 <= data[1] <= 4,
+    ),
+    "cifar_tar": Format("cifar.tar.gz", archive_seeds, m.mutate_tar, cifar.load, m.is_gzip),
+    "wnids": Format(
+        "wnids.txt", lambda folder: [b"n1\nn2", b"a.b\r\n\r\nc-d\r\n"], m.mutate_bytes, tiny_imagenet.read_wnids, bool
+    ),
+    "annotations": Format("val/val_annotations.txt", annotation_seeds, m.mutate_bytes, read_annotations, bool),
     "idx": Format("images", idx_seeds, m.mutate_idx, read_as_idx, m.is_idx),
     "idx_gz": Format("images", gzip_seeds, m.mutate_gzip, read_as_idx, m.is_gzip),
     "model": Format("model.safetensors", model_seeds, m.mutate_tensors, read_model, has_its_digest),

@@ -171,6 +171,38 @@ def is_gzip(data: bytes) -> bool:
         return False
 
 
+# tar: blocks of 512 bytes, headers with a sum
+
+FIELDS = ((0, 100), (124, 136), (156, 157), (257, 265), (345, 500))
+WORDS_OF_TAR = (
+    b"", b"../../pwned", b"/etc/passwd", b"cifar-10-batches-py/data_batch_1", b"cifar-10-batches-py", b"0", b"1", b"2",
+    b"5", b"x", b"g", b"L", b"S", b"77777777777", b"00000000001", b"-1", b"\x80" + bytes(10) + b"\xff", b"\xff" * 12,
+    b"ustar\x0000", b"ustar  \0", b" 17 \0", b"\x1b[31m",
+)  # fmt: skip
+
+
+def mutate_tar(rng: random.Random, data: bytes) -> bytes:
+    """The compressed bytes changed, or a field of a header, with a sum that fits, or a block gone, doubled or moved."""
+    if rng.random() < 0.15:
+        return mutate_bytes(rng, data)
+    content = bytearray(gzip.decompress(data))
+    headers = [at for at in range(0, len(content), 512) if content[at + 257 : at + 262] == b"ustar"]
+    at = rng.choice(headers)
+    match rng.randrange(4):
+        case 0:
+            content = bytearray(mutate_bytes(rng, bytes(content)))
+        case 1:
+            other = rng.choice(headers)
+            block = content[other : other + 512]
+            content[at : at + rng.choice((0, 512, 4096))] = block * rng.choice((0, 1, 2, 70))
+        case _:
+            begin, end = rng.choice(FIELDS)
+            content[at + begin : at + end] = rng.choice(WORDS_OF_TAR)[: end - begin].ljust(end - begin, b"\0")
+            content[at + 148 : at + 156] = b" " * 8
+            content[at + 148 : at + 156] = b"%06o\0 " % sum(content[at : at + 512])
+    return gzip.compress(bytes(content), 1)
+
+
 # safetensors, with the digest of stridenet
 
 

@@ -21,8 +21,9 @@ from stridenet.data import fetch
 
 VALUES = [
     "", "-", "--", "0", "1", "-1", "3", "1e-3", "0.5", "1e400", "nan", "inf", "-inf", "0x10", "1_000", "٣", "9" * 5000,
-    "true", "None", "mnist", "digits", "lenet5-mnist", "lenet5-mnst", "model", "idx", "runs/none", "mine.toml",
-    "odd.toml", "mutant", "mutant.toml", "picture.png", "folder", "missing", "..", "/", "/dev/null", "/dev/zero", "*",
+    "true", "None", "mnist", "cifar10", "lenet5-mnist", "digits", "lenet5-mnst", "model", "idx", "runs/none",
+    "mine.toml", "odd.toml", "mutant", "mutant.toml", "picture.png", "folder",
+    "missing", "..", "/", "/dev/null", "/dev/zero", "*",
     "@file", "%s", "{0}", "$(true)", ";true", "a\nb", "\x1b[31m", "\udcff", "\u202e", "数字", "x" * 2**20, "loops",
 ]  # fmt: skip
 
@@ -58,7 +59,7 @@ def refuse(*arguments: object, **options: object) -> None:
 def main(count: int, seed: int, folder: Path) -> dict[str, Any]:
     """What `count` command lines in `folder` did."""
     experiment.Run.train = refuse  # type: ignore[method-assign]
-    fetch.fetch_mnist = refuse
+    fetch.fetch_mnist = fetch.fetch_cifar10 = refuse
     valid = [to_toml(recipe).replace('"noise"', '"idx"').encode() for recipe in (RECIPE, OTHER)]
     (folder / "mine.toml").write_bytes(valid[0])
     (folder / "odd.toml").write_bytes(b"a = [")

@@ -6,8 +6,10 @@ import gzip
 import json
 import struct
 import sys
+import tarfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import pickles
 from fuzz.formats import RECIPE, pictures, to_toml
 from fuzz.mutations import chunk, idx_bytes
 from stridenet.errors import StridenetError
@@ -71,6 +74,12 @@ def model(network: dict[str, Any], **more: Any) -> bytes:
     meta = {"format": "stridenet model", "version": 1, "classes": ["a"], "image_shape": [1, 1, 1], "framing": None}
     meta |= {"network": network, "transform": [], "recipe": {}, "provenance": {}} | more
     return pack_tensors({"weight": np.zeros(2, np.float32)}, meta)
+
+
+def tar_header(size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo("cifar-10-batches-py" + "/test_batch" * (kind == tarfile.REGTYPE))
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def in_a_row(*layers: dict[str, Any]) -> dict[str, Any]:
@@ -131,6 +140,17 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "layers in each other": ("model", lambda: model(in_a_row(*[in_a_row(in_a_row())] * 9, *[{"kind": "ReLU"}] * 9))),
     "Pad of 2^50": ("model", lambda: model(in_a_row(), transform=[{"name": "pad", "padding": 2**50, "value": 0}])),
     "image of 2^60": ("model", lambda: model(in_a_row(), image_shape=[2**20, 2**20, 2**20])),
+    **{f"pickle, {name}": ("batch", partial(pickles.in_dict, part)) for name, part in pickles.LIMITS.items()},
+    "pickle of 15 MiB of lists": ("batch", lambda: pickles.in_dict(b"]" * 15 * MIB)),
+    "pickle of 15 MiB of numbers": ("batch", lambda: pickles.in_dict(b"(" + b"J\xff\xff\xff\x7f" * 3 * MIB)),
+    "pickle of 15 MiB of dicts": ("batch", lambda: pickles.in_dict(b"(" + b"}K\1K\1s" * 2 * MIB)),
+    "pickle of a text of 15 MiB": (
+        "batch",
+        lambda: pickles.in_dict(b"X" + struct.pack("<I", 15 * MIB) + b"a" * (15 * MIB - 4) + "\U0001f600".encode()),
+    ),
+    "tar.gz of 1 GiB": ("archive", lambda: gzip_of_zeros(tar_header(2**20), 1024)),
+    "tar.gz, a member of 1 GiB": ("archive", lambda: gzip_of_zeros(tar_header(2**30), 1024)),
+    "tar.gz, folders without end": ("archive", lambda: gzip.compress(tar_header(0, tarfile.DIRTYPE) * 20_000)),
     "recipe of 2 MiB": ("recipe", lambda: b"#" * 2 * MIB),
     "recipe nested": ("recipe", lambda: b"a = " + b"[" * 100_000),
     "recipe dotted": ("recipe", lambda: b".".join([b"a"] * 30_000) + b" = 1"),
@@ -143,6 +163,7 @@ READ = """
 import json, signal, sys
 from pathlib import Path
 from stridenet import load
+from stridenet.data import cifar
 from stridenet.data.idx import read_idx
 from stridenet.data.images import read_image
 from stridenet.errors import StridenetError
@@ -150,6 +171,8 @@ from stridenet.files import load_tensors
 from stridenet.zoo import recipes
 READERS = {
     "idx": read_idx,
+    "batch": lambda path: cifar.read_batch(path.read_bytes(), "x"),
+    "archive": cifar.load,
     "picture": lambda path: read_image(path, channels=3),
     "weights": load_tensors,
     "model": load,
@@ -179,13 +202,15 @@ sys.stdout.write(json.dumps(found))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-@pytest.mark.promise("F3", "I08", "S01", "S02", "S04")
+@pytest.mark.promise("F3", "C03", "C04", "I08", "S01", "S02", "S04")
 def test_bombs_are_refused_and_take_no_memory(tmp_path: Path, child: Any) -> None:
     """The file itself is read, and it may be a few MiB; what counts is what comes on top of the largest of them."""
     for reader, warm in {"idx": idx_bytes((2, 2), 8, bytes(4)), "picture": pictures("PNG", "RGB")[0]}.items():
         (tmp_path / f"warm.{reader}.toml").write_bytes(warm)
     (tmp_path / "warm2.picture.toml").write_bytes(pictures("JPEG", "RGB")[0])
     (tmp_path / "warm3.picture.toml").write_bytes(bytes(16 * MIB))  # what a file of that size takes
+    (tmp_path / "warm.batch.toml").write_bytes(pickles.published(*pickles.small(0)))
+    (tmp_path / "warm.archive.toml").write_bytes(pickles.tar({}))
     (tmp_path / "warm.weights.toml").write_bytes(pack_tensors({"a": np.zeros(2)}, {}))
     (tmp_path / "warm.model.toml").write_bytes(model(in_a_row()))
     (tmp_path / "warm.recipe.toml").write_text(to_toml(RECIPE))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pickles
 from fuzz.formats import CHECKPOINT, RECIPE, pictures, to_toml
 from fuzz.mutations import chunk, idx_bytes
 from stridenet.tensors import pack_tensors
@@ -79,6 +80,10 @@ def hostile_files() -> dict[str, bytes]:
     archive = b"PK\x03\x04" + bytes(26) + b"PK\x05\x06" + bytes(18)
     run = "__import__('os').system('touch pwned')"
     files: dict[str, bytes] = {f"pickle {protocol}": pickle.dumps(Gadget(), protocol) for protocol in range(6)}
+    files |= pickles.hostile()
+    files |= {f"batch {protocol}": pickle.dumps({"data": Gadget(), "labels": [1]}, protocol) for protocol in range(6)}
+    files["archive"] = pickles.tar({"cifar-10-batches-py/data_batch_1": pickle.dumps(Gadget(), 2)})
+    files["archive of paths"] = pickles.tar({"../../pwned": b"touch pwned"})
     files |= {f"layer {i}": model(network=spec) for i, spec in enumerate(SPECS)}
     files |= {f"layers {i}": model(network=META["network"] | {"layers": [spec]}) for i, spec in enumerate(SPECS)}
     files |= {f"meta {i}": model(**change) for i, change in enumerate(CHANGES)}
@@ -135,6 +140,9 @@ def hostile_files() -> dict[str, bytes]:
 
 
 VALID = {
+    "batch": pickles.published(*pickles.small(0)),
+    "batch again": pickle.dumps({"data": pickles.small(0)[0], "labels": pickles.small(0)[1]}, 4),
+    "archive": pickles.tar({f"cifar-10-batches-py/{name}": content for name, content in pickles.batches().items()}),
     "idx": idx_bytes((1, 2, 2), 8, bytes(4)),
     "gz": gzip.compress(idx_bytes((1, 2, 2), 8, bytes(4))),
     "model": model(),
@@ -151,6 +159,7 @@ AUDITED = """
 import json, os, sys
 from pathlib import Path
 from stridenet import CheckpointStore, StridenetError, load
+from stridenet.data import cifar
 from stridenet.data.idx import read_idx
 from stridenet.data.images import read_image
 from stridenet.files import read_regular
@@ -159,6 +168,8 @@ from stridenet.zoo import recipes
 home = Path(sys.argv[1])
 READERS = {  # each with the name that it wants
     "idx": ("images.gz", read_idx),
+    "batch": ("data_batch_1", lambda path: cifar.read_batch(read_regular(path, limit=2**26), "x")),
+    "archive": ("cifar-10-python.tar.gz", cifar.load),
     "model": ("model.safetensors", load),
     "checkpoint": (sys.argv[2], lambda path: CheckpointStore(path.parent).latest()),
     "recipe": ("mine.toml", lambda path: recipes.load(str(path))),
@@ -217,7 +228,8 @@ sys.stdout.write(json.dumps([outcomes, seen]))
 
 
 def audited(child: Any, folder: Path, *more: str) -> tuple[dict[str, int], list[list[str]]]:
-    for name, files in {"warm-up": {**VALID, "cut": model()[:-9], "text": b"text"}, "hostile": hostile_files()}.items():
+    warm_up = VALID | {"cut": model()[:-9], "text": b"text", "escape": pickles.stacked("numpy", "\x1b")}
+    for name, files in {"warm-up": warm_up, "hostile": hostile_files()}.items():
         (folder / name).mkdir()
         for i, content in enumerate(files.values()):
             (folder / name / f"{i:03d}").write_bytes(content)
@@ -231,7 +243,7 @@ def test_hostile_files_run_import_write_and_open_nothing(child: Any, tmp_path: P
     assert len(hostile_files()) >= 100
     outcomes, seen = audited(child, tmp_path)
     assert seen == []
-    assert sum(outcomes.values()) == 6 * len(hostile_files())
+    assert sum(outcomes.values()) == 8 * len(hostile_files())
     assert 0 < outcomes["read"] < 50  # a recipe, a picture and the like are what they say
     assert not {"FileNotFoundError", "PermissionError", "IsADirectoryError"} & outcomes.keys()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hostile", "warm-up", "work"]

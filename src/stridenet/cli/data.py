@@ -10,7 +10,7 @@ from stridenet.errors import printable
 _EPILOG = """\b
 Examples:
   stridenet data                 the data sets by name
-  stridenet data fetch mnist     download MNIST into the cache
+  stridenet data fetch mnist     download MNIST into the cache; cifar10 likewise
   stridenet data verify mnist    compare what is here with the pinned digests
 """
 
@@ -21,7 +21,7 @@ Examples:
 def data(context: click.Context, as_json: bool) -> None:
     """List, fetch and verify data sets.
 
-    STRIDENET_DATA names a folder that is searched first, with mnist/ and so on inside.
+    STRIDENET_DATA names a folder that is searched first, with mnist/, cifar-10-batches-py/ and so on inside.
     """
     from stridenet.data.catalogue import NAMES
 
@@ -36,13 +36,13 @@ def data(context: click.Context, as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["mnist"]))
+@click.argument("name", type=click.Choice(["mnist", "cifar10"]))
 @json_option()
 def fetch(name: str, as_json: bool) -> None:
     """Download the data set NAME into the cache, unless it is here, and say where it is."""
-    from stridenet.data.catalogue import mnist_folder
+    from stridenet.data.catalogue import cifar10_place, mnist_folder
 
-    folder = mnist_folder()
+    folder = mnist_folder() if name == "mnist" else cifar10_place()
     if as_json:
         echo_json({"name": name, "folder": str(folder)})
         return
@@ -50,7 +50,7 @@ def fetch(name: str, as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["mnist"]))
+@click.argument("name", type=click.Choice(["mnist", "cifar10"]))
 @json_option()
 def verify(name: str, as_json: bool) -> None:
     """Read every file of the data set NAME and compare it with its pinned digest."""

@@ -152,6 +152,21 @@ class Splits(NamedTuple):
     origin: str
 
 
+def repeated(train: Array, test: Array) -> list[tuple[int, int]]:
+    """The pairs (index in `test`, index in `train`) of images (N, C, H, W) that are equal to the byte.
+
+    >>> repeated(np.arange(6).reshape(6, 1, 1, 1), np.array([7, 4]).reshape(2, 1, 1, 1))
+    [(1, 4)]
+    """
+    known = {_print(image): i for i, image in enumerate(train)}
+    places = (known.get(_print(image)) for image in test)
+    return [(i, place) for i, place in enumerate(places) if place is not None]
+
+
+def _print(image: Array) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).reshape(-1).data, digest_size=16).digest()
+
+
 def _checked_classes(classes: Any) -> tuple[str, ...]:
     if isinstance(classes, list | tuple):
         names = cast("list[Any] | tuple[Any, ...]", classes)
