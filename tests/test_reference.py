@@ -35,6 +35,7 @@ from stridenet.nn.layers import Activation
 from stridenet.optim.optimizers import SGD, Optimizer
 from stridenet.optim.schedules import constant
 from stridenet.train.trainer import Callback
+from stridenet.zoo.models import MODELS
 from test_public_api import PUBLIC
 from test_reading import NAME, resolve
 
@@ -97,7 +98,7 @@ THINGS: dict[str, dict[str, Any]] = {
     "data": {name: getattr(sn, name) for name in ("Dataset", "Splits", "open_data", "Loader", "Pipeline")},
     "network": {
         **{name: getattr(sn, name) for name in ("Layer", "Parameter", "ParameterVector", "InferencePlan")},
-        **{name: getattr(sn, name) for name in ("lenet5", "lenet5_batchnorm", "cifar_convnet", "resnet20")},
+        **{name: getattr(sn, name) for name in MODELS},
         "Start values": init.normal,
         "Kernels": sn.kernels.use,
     },
@@ -286,7 +287,8 @@ NEEDED: dict[str, Any] = {
     "steps": 2, "epochs": 2, "echo": print, "store": None, "identity": {}, "seconds": 1.0, "norm": 1.0,
     "network": NETWORK, "optimizer": SGD(NETWORK.pack(), 0.1), "dataset": DATASET, "batch_size": 2, "folder": ".",
     "data": Loader(DATASET, 2), "source": "digits", "mean": [0.0], "std": [1.0], "padding": 1, "size": 2, "pixels": 1,
-    "alpha": 1.0, "sigma": 1.0,
+    "alpha": 1.0, "sigma": 1.0, "channels": 4, "table": [[0, 1], [2, 3]], "milestones": [1], "factors": [0.5],
+    "train": Loader(DATASET, 2),
 }
 TOGETHER: dict[str, dict[str, Any]] = {
     "RandomFlip": {"vertical": True}, "SGD": {"momentum": 0.5}, "SubtractMean": {"mean": [[[0.0]]]},
@@ -347,14 +349,15 @@ def check_layer(entry: Entry) -> None:
     if rows["y"][0].startswith("`"):
         check_shape(rows["y"][0], y.shape, sizes, new="PQ" if y.shape[1] == x.shape[1] else "KPQ")
     for name, parameter in inside.items():
-        check_shape(rows[name][0], parameter.value.shape, sizes, new="RS")
+        check_shape(rows[name][0], parameter.value.shape, sizes, new="MRS")
     if inside:
         check_starts(entry, {name: rows[name][1].strip("`") for name in inside})
 
 
 def check_starts(entry: Entry, starts: dict[str, str]) -> None:
-    numbers = {"zeros": 0, "ones": 1, "init": 7}
-    init = {"init": lambda rng, shape: np.full(shape, 7, np.float32)} if "init" in starts.values() else {}
+    numbers = {"zeros": 0, "ones": 1, "init": 7, "init / 4": 7 / 4}
+    drawn = any(start.startswith("init") for start in starts.values())
+    init = {"init": lambda rng, shape: np.full(shape, 7, np.float32)} if drawn else {}
     fresh = dict(use(entry, init).named_parameters())
     for name, start in starts.items():
         assert (fresh[name].value == numbers[start]).all(), name
@@ -455,7 +458,7 @@ def test_every_public_name_is_described() -> None:
 
 
 def test_start_values_are_spread_as_their_table_says() -> None:
-    rows = table(parts("network")["Start values"])[:5]
+    rows = table(parts("network")["Start values"])[:7]
     functions = {name for name, thing in vars(init).items() if getattr(thing, "__module__", "") == init.__name__}
     assert {row[0].strip("`") for row in rows} == functions - {"fans"}
     shape = 40, 20, 5, 5

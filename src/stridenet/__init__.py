@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from stridenet.errors import StridenetError as StridenetError
     from stridenet.model import Model as Model, load as load
     from stridenet.nn import functional as functional, init as init
+    from stridenet.nn.classic import (
+        RBF as RBF,
+        ScaledTanh as ScaledTanh,
+        TableConv2d as TableConv2d,
+        TrainableSubsampling2d as TrainableSubsampling2d,
+    )
     from stridenet.nn.layer import Layer as Layer
     from stridenet.nn.layers import (
         Conv2d as Conv2d,
@@ -45,7 +51,13 @@ if TYPE_CHECKING:
         Softmax as Softmax,
         Tanh as Tanh,
     )
-    from stridenet.nn.losses import cross_entropy as cross_entropy, hinge as hinge, mse as mse
+    from stridenet.nn.losses import (
+        cross_entropy as cross_entropy,
+        hinge as hinge,
+        map_criterion as map_criterion,
+        mse as mse,
+        rbf_mse as rbf_mse,
+    )
     from stridenet.nn.parameters import Parameter as Parameter, ParameterVector as ParameterVector
     from stridenet.nn.plan import InferencePlan as InferencePlan
     from stridenet.nn.pools import AvgPool2d as AvgPool2d, GlobalAvgPool2d as GlobalAvgPool2d, MaxPool2d as MaxPool2d
@@ -63,12 +75,14 @@ if TYPE_CHECKING:
         AdamW as AdamW,
         RMSprop as RMSprop,
     )
+    from stridenet.optim.levenberg import SDLM as SDLM
     from stridenet.optim.optimizers import SGD as SGD
     from stridenet.train.callbacks import BestWeights as BestWeights, Checkpoints as Checkpoints, Progress as Progress
     from stridenet.train.checkpoint import CheckpointStore as CheckpointStore
     from stridenet.train.evaluation import evaluate as evaluate
     from stridenet.train.metrics import Metrics as Metrics
     from stridenet.train.policies import (
+        CurvatureEstimate as CurvatureEstimate,
         EarlyStopping as EarlyStopping,
         ReduceOnPlateau as ReduceOnPlateau,
         TimeBudget as TimeBudget,
@@ -78,7 +92,9 @@ if TYPE_CHECKING:
     from stridenet.zoo.models import (
         cifar_convnet as cifar_convnet,
         lenet5 as lenet5,
+        lenet5_1998 as lenet5_1998,
         lenet5_batchnorm as lenet5_batchnorm,
+        pynet as pynet,
         resnet20 as resnet20,
     )
 
@@ -111,6 +127,12 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "Model",
         "load",
     ),
+    "nn.classic": (
+        "RBF",
+        "ScaledTanh",
+        "TableConv2d",
+        "TrainableSubsampling2d",
+    ),
     "nn.layer": ("Layer",),
     "nn.layers": (
         "Conv2d",
@@ -126,7 +148,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "nn.losses": (
         "cross_entropy",
         "hinge",
+        "map_criterion",
         "mse",
+        "rbf_mse",
     ),
     "nn.parameters": (
         "Parameter",
@@ -155,6 +179,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "AdamW",
         "RMSprop",
     ),
+    "optim.levenberg": ("SDLM",),
     "optim.optimizers": ("SGD",),
     "train.callbacks": (
         "BestWeights",
@@ -165,6 +190,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "train.evaluation": ("evaluate",),
     "train.metrics": ("Metrics",),
     "train.policies": (
+        "CurvatureEstimate",
         "EarlyStopping",
         "ReduceOnPlateau",
         "TimeBudget",
@@ -177,7 +203,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "zoo.models": (
         "cifar_convnet",
         "lenet5",
+        "lenet5_1998",
         "lenet5_batchnorm",
+        "pynet",
         "resnet20",
     ),
 }

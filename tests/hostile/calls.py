@@ -39,7 +39,9 @@ OPERATIONS: dict[str, dict[str, str]] = {
     "dropout2d": {"x": "nchw"},
     "cross_entropy": {"scores": "nk", "weights": "n"},
     "hinge": {"scores": "nk", "weights": "n"},
+    "map_criterion": {"scores": "nk", "weights": "n"},
     "mse": {"scores": "nk", "weights": "n"},
+    "rbf_mse": {"scores": "nk", "weights": "n"},
 }
 LAYERS = rebuild.KINDS
 BACKWARD = {"dropout2d": "dropout_backward", "global_avg_pool2d": "avg_pool2d_backward"}
@@ -124,7 +126,7 @@ class Case:
 
 
 # Where a size of gibibytes is allowed, and would be taken.
-SIZES = {"in_channels", "out_channels", "num_features", "in_features", "out_features", "padding"}
+SIZES = {"channels", "in_channels", "out_channels", "num_features", "in_features", "out_features", "padding"}
 
 
 def is_large(value: Any) -> bool:
@@ -150,6 +152,9 @@ VALUES: dict[str, Any] = {
     "bias": lambda c: c.rng.random() < 0.5,
     "in_channels": lambda c: c.lengths["c"],
     "out_channels": lambda c: c.lengths["k"],
+    "channels": lambda c: c.lengths["c"],
+    "table": lambda c: c.rng.choice(([[0]], [[*range(c.lengths["c"])], [0]], ((0, 1), (1,)), [[1, 0]], [0], [[]])),
+    "j": lambda c: c.rng.choice((0.1, 0.0, 10.0)),
     "num_features": lambda c: c.lengths["c"],
     "in_features": lambda c: c.lengths["d"],
     "out_features": lambda c: c.lengths["k"],

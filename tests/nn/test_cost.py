@@ -18,7 +18,7 @@ from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
 from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.shapes import Shape, window
-from stridenet.zoo.models import lenet5
+from stridenet.zoo.models import lenet5, lenet5_1998
 
 RNG = np.random.default_rng(0)
 
@@ -119,6 +119,24 @@ def test_connections_of_1998() -> None:
     assert (f6.parameters, f6.connections) == (10_164, 10_164)
 
 
+def test_the_lenet5_of_1998_has_the_published_counts_layer_by_layer() -> None:
+    """Trained parameters and connections as the paper gives them; its 60 840 counts the codes, which are fixed."""
+    costs = [layer for layer in cost(lenet5_1998(rng=RNG), (1, 32, 32)) if layer.connections]
+    assert [(layer.output_shape, layer.parameters, layer.fixed, layer.connections) for layer in costs] == [
+        ((6, 28, 28), 156, 0, 122_304),
+        ((6, 14, 14), 12, 0, 5_880),
+        ((16, 10, 10), 1_516, 0, 151_600),
+        ((16, 5, 5), 32, 0, 2_000),
+        ((120, 1, 1), 48_120, 0, 48_120),
+        ((84,), 10_164, 0, 10_164),
+        ((10,), 0, 840, 840),
+    ]
+    assert [layer.receptive_field for layer in costs] == [(5, 5), (6, 6), (14, 14), (16, 16), *[(32, 32)] * 3]
+    assert [layer.macs for layer in costs] == [117_600, 1_176, 150_000, 400, 48_000, 10_080, 840]
+    sums = total(costs)
+    assert (sums.parameters, sums.fixed, sums.connections) == (60_000, 840, 340_908)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_macs_and_connections_are_what_the_loops_do(seed: int) -> None:
     layer, shape = random_conv(np.random.default_rng(seed))
@@ -204,9 +222,9 @@ def test_the_batch_changes_nothing_but_the_activations() -> None:
 
 
 def test_total_sums_every_column() -> None:
-    costs = [LayerCost("0", "a", (1,), 1, 20, 300, None, 4000), LayerCost("1", "b", (1,), 5, 60, 700, None, 8000)]
-    assert total(costs) == Total(parameters=6, connections=80, macs=1000, activation_bytes=12000)
-    assert total(cost(Sequential(), (1, 2, 2))) == Total(0, 0, 0, 0)
+    costs = [LayerCost("0", "a", (1,), 1, 2, 20, 300, None, 4000), LayerCost("1", "b", (1,), 5, 3, 60, 700, None, 8000)]
+    assert total(costs) == Total(parameters=6, fixed=5, connections=80, macs=1000, activation_bytes=12000)
+    assert total(cost(Sequential(), (1, 2, 2))) == Total(0, 0, 0, 0, 0)
 
 
 def test_a_cost_is_frozen() -> None:
@@ -255,7 +273,7 @@ def test_a_shortcut_of_zeros_costs_nothing_and_sees_every_second_pixel() -> None
     aside = ZeroPadShortcut(1, 3, stride=(2, 3))
     block = Residual(Conv2d(1, 3, 3, stride=(2, 3), padding=1, rng=RNG), aside)
     _, own, both, behind = cost(Sequential(block, MaxPool2d(2)), (1, 12, 12))
-    assert own == LayerCost("0.shortcut", repr(aside), (3, 6, 4), 0, 0, 0, (1, 1), 4 * 3 * 6 * 4)
+    assert own == LayerCost("0.shortcut", repr(aside), (3, 6, 4), 0, 0, 0, 0, (1, 1), 4 * 3 * 6 * 4)
     assert (both.receptive_field, behind.receptive_field) == ((3, 3), (5, 6))  # two windows, 2 and 3 pixels apart
     pooled = cost(Sequential(aside, MaxPool2d(2)), (1, 12, 12))[1]
     assert pooled.receptive_field == (3, 4)

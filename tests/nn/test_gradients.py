@@ -17,9 +17,10 @@ import pytest
 from helpers import normwise
 from stridenet.layout import Array
 from stridenet.nn import functional as F
+from stridenet.nn.classic import RBF, ScaledTanh, TableConv2d, TrainableSubsampling2d
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
-from stridenet.nn.losses import Loss, cross_entropy, hinge, mse
+from stridenet.nn.losses import Loss, cross_entropy, hinge, map_criterion, mse, rbf_mse
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
 from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
@@ -348,6 +349,40 @@ def mse_case(rng: Rng) -> float:
     return loss_case(mse, scores, targets if rng.integers(2) else rng.standard_normal(scores.shape), rng)
 
 
+def map_case(rng: Rng) -> float:
+    return loss_case(functools.partial(map_criterion, j=float(rng.uniform(0, 4))), *draw_scores(rng), rng)
+
+
+def table(rng: Rng, channels: int) -> list[list[int]]:
+    return [np.flatnonzero(row).tolist() or [0] for row in rng.integers(0, 2, (int(rng.integers(1, 5)), channels))]
+
+
+def table_conv_case(rng: Rng) -> float:
+    C = int(rng.integers(1, 5))
+    layer = TableConv2d(C, table(rng, C), sizes(rng, 1, 4), rng=rng)
+    return check64(layer, rng.standard_normal(image(rng, C)), rng, linear=True)
+
+
+def subsampling_case(rng: Rng) -> float:
+    layer = TrainableSubsampling2d(int(rng.integers(1, 4)), sizes(rng, 1, 4), rng=rng)
+    return check64(layer, rng.standard_normal(image(rng, layer.channels)), rng, linear=True)
+
+
+def rbf_case(rng: Rng) -> float:
+    N, D, K = sizes(rng, 1, 9, 3)
+    return check64(RBF(D, K, rng=rng), rng.standard_normal((N, D)), rng, linear=False)
+
+
+def classic_network_case(rng: Rng) -> float:
+    C = int(rng.integers(1, 4))
+    body: list[Layer] = [Conv2d(1, C, 3, rng=rng), ScaledTanh(), TrainableSubsampling2d(C, rng=rng), ScaledTanh()]
+    body += [TableConv2d(C, table(rng, C), 2, rng=rng), ScaledTanh(), Flatten()]
+    shape = 2, 1, *sizes(rng, 6, 9)
+    features = Sequential(*body).output_shape(shape[1:])[0]
+    network = Sequential(*body, Linear(features, 5, rng=rng), ScaledTanh(), RBF(5, 3, rng=rng))
+    return check64(network, rng.standard_normal(shape), rng, linear=False)
+
+
 KINDS: dict[str, Callable[[Rng], float]] = {
     "Conv2d": conv_case,
     "Conv2d, depthwise": depthwise_case,
@@ -375,6 +410,13 @@ KINDS: dict[str, Callable[[Rng], float]] = {
     "piecewise network": piecewise_network_case,
     "residual network": residual_network_case,
     "ZeroPadShortcut": zero_pad_case,
+    "ScaledTanh": smooth_case(ScaledTanh),
+    "TableConv2d": table_conv_case,
+    "TrainableSubsampling2d": subsampling_case,
+    "RBF": rbf_case,
+    "network of 1998": classic_network_case,
+    "map_criterion": map_case,
+    "rbf_mse": lambda rng: loss_case(rbf_mse, *draw_scores(rng), rng),
 }
 
 

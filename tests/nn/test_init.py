@@ -24,6 +24,8 @@ def test_fans() -> None:
         (init.he_normal, (2 / 150) ** 0.5),
         (init.lecun_normal, (1 / 150) ** 0.5),
         (init.glorot_uniform, (2 / (150 + 10_000)) ** 0.5),
+        (init.fan_in_uniform, 2.4 / 150 / 3**0.5),
+        (init.signs, 1.0),
         (init.normal(0.01), 0.01),
         (init.normal(0.0), 0.0),
         (init.zeros, 0.0),
@@ -43,6 +45,12 @@ def test_the_spread(initializer: init.Initializer, std: float) -> None:
 def test_glorot_is_uniform_to_its_limit() -> None:
     weight, limit = init.glorot_uniform(rng(0), (300, 200)), (6 / 500) ** 0.5
     assert limit * 0.999 < np.abs(weight).max() <= np.float32(limit)
+
+
+def test_fan_in_uniform_is_uniform_to_its_limit_and_signs_are_signs() -> None:
+    weight, limit = init.fan_in_uniform(rng(0), (300, 200)), 2.4 / 200
+    assert limit * 0.999 < np.abs(weight).max() <= np.float32(limit)
+    assert set(np.unique(init.signs(rng(0), (10, 84)))) == {-1.0, 1.0}
 
 
 def test_zeros_draw_nothing() -> None:

@@ -15,6 +15,7 @@ from stridenet import kernels
 from stridenet.errors import ShapeError
 from stridenet.layout import Array
 from stridenet.nn import functional as F, init
+from stridenet.nn.classic import RBF, ScaledTanh, TableConv2d, TrainableSubsampling2d
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
@@ -98,6 +99,11 @@ LAYERS: dict[str, tuple[Callable[[], Layer], Shape]] = {
     "Sequential-empty": (Sequential, (3, 4, 5)),
     "Residual": (lambda: Residual(Conv2d(3, 3, 3, padding=1, rng=rng())), (3, 5, 4)),
     "Residual-block": (residual_block, (2, 6, 7)),
+    "ScaledTanh": (ScaledTanh, (3, 4, 5)),
+    "TrainableSubsampling2d": (lambda: TrainableSubsampling2d(3, rng=rng()), (3, 6, 4)),
+    "TrainableSubsampling2d-all": (lambda: TrainableSubsampling2d(2, (3, 2), rng=rng()), (2, 7, 5)),
+    "TableConv2d": (lambda: TableConv2d(3, [[0, 1], [2], [0, 1, 2], [1]], (3, 2), rng=rng()), (3, 6, 5)),
+    "RBF": (lambda: RBF(7, 3, rng=rng()), (7,)),
     "ZeroPadShortcut": (lambda: ZeroPadShortcut(2, 5), (2, 3, 4)),
     "ZeroPadShortcut-all": (lambda: ZeroPadShortcut(2, 3, stride=(2, 3)), (2, 5, 6)),
 }

@@ -11,10 +11,10 @@ import pytest
 from helpers import LAYOUTS, normwise
 from stridenet.errors import ConfigError, LabelError, ShapeError
 from stridenet.layout import Array
-from stridenet.nn.losses import Loss, cross_entropy, hinge, mse
+from stridenet.nn.losses import Loss, cross_entropy, hinge, map_criterion, mse, rbf_mse
 
 rng = np.random.default_rng
-LOSSES: list[Loss] = [cross_entropy, hinge, mse]
+LOSSES: list[Loss] = [cross_entropy, hinge, mse, map_criterion, rbf_mse]
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 
 
@@ -28,6 +28,11 @@ def by_definition(loss: Loss, scores: Array, targets: Array) -> Array:
     if loss is cross_entropy:
         top = scores.max(axis=1)
         return np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - scores[rows, targets]
+    if loss is map_criterion:
+        more = np.append(scores, np.full((len(scores), 1), -0.1, scores.dtype), axis=1)
+        return by_definition(cross_entropy, more, targets)
+    if loss is rbf_mse:
+        return -scores[rows, targets]
     if loss is hinge:
         return np.maximum(1 + scores - scores[rows, targets, None], 0).sum(axis=1) - 1  # j = y has given 1
     return ((scores - np.eye(scores.shape[1])[targets]) ** 2).mean(axis=1)
@@ -46,8 +51,8 @@ def test_b11_10_000_logit_vectors_against_longdouble(loss: Loss) -> None:
         wanted = by_definition(loss, scores.astype(np.longdouble), targets)
         found = np.array([loss(scores[i : i + 1], targets[i : i + 1])[0] for i in range(500)])
         assert np.isfinite(found).all()
-        assert (np.abs(found - wanted) <= 1e-6 * wanted + np.finfo(np.float32).eps).all()
-        assert loss(scores, targets)[0] == pytest.approx(float(wanted.mean()), rel=1e-6)
+        assert (np.abs(found - wanted) <= 1e-6 * np.abs(wanted) + np.finfo(np.float32).eps).all()
+        assert loss(scores, targets)[0] == pytest.approx(float(wanted.mean()), rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.promise("G4")
@@ -65,6 +70,11 @@ def test_b11_10_000_logit_vectors_against_longdouble(loss: Loss) -> None:
         (hinge, [1e4, 1e4, 1e4 - 0.5], 0, 1.5),
         (hinge, [2, 1, 0], 0, 0.0),
         (hinge, [5], 0, 0.0),
+        (map_criterion, [-1000, 0, -1000], 2, 1000 + np.log(1 + np.exp(-0.1))),
+        (map_criterion, [-1e4, -2e4], 0, 1e4 - 0.1),
+        (map_criterion, [1e4, -1e4], 0, 0.0),
+        (map_criterion, [0], 0, np.log(1 + np.exp(-0.1))),
+        (rbf_mse, [-3, -1e4, 5], 1, 1e4),
         (mse, [1000, 0, -1000], 2, 2_002_001 / 3),
         (mse, [1e4, 1], 1, 5e7),
         (mse, [2.0**66, 1], 1, 2.0**131),
@@ -148,6 +158,28 @@ def test_hinge_by_hand() -> None:
     loss, dscores = hinge(scores, np.array([1, 2]), margin=2.0)  # 0 + 1.5, 6 + 3
     assert loss == 10.5 / 2
     assert dscores.tolist() == [[0, -0.5, 0.5], [0.5, 0.5, -1]]
+
+
+@pytest.mark.parametrize("j", [0.0, 0.1, 3.0, 1e4, 1e30])
+def test_the_map_criterion_is_the_cross_entropy_with_one_more_score(j: float) -> None:
+    scores, targets = scores_and_targets(9, 6, 4)
+    loss, dscores = map_criterion(scores, targets, j=j)
+    wanted, gradient = cross_entropy(np.append(scores, np.full((6, 1), -j), axis=1), targets)
+    assert loss == pytest.approx(wanted, rel=1e-12)
+    assert normwise(dscores, gradient[:, :4]) < 1e-12
+
+
+def test_the_map_criterion_pushes_no_class_that_is_far_away() -> None:
+    gradient = map_criterion(np.array([[-80.0, -90.0]]), np.array([0]))[1]
+    assert gradient[0, 0] == -1
+    assert 0 < gradient[0, 1] < 1e-30
+
+
+@pytest.mark.promise("P06")
+@pytest.mark.parametrize("j", [-0.1, 1e31, np.nan, np.inf, "1", None, True])
+def test_a_j_out_of_range_is_refused(j: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^map_criterion: expected j "):
+        map_criterion(np.zeros((1, 2)), np.array([0]), j=j)
 
 
 @pytest.mark.promise("G2")
@@ -256,7 +288,7 @@ def test_nan_in_nan_out(loss: Loss, K: int) -> None:
 )
 def test_labels_that_are_refused(targets: list[Any], message: str) -> None:
     given = np.array(targets)
-    for loss in [cross_entropy, hinge] if given.dtype.kind == "f" else LOSSES:
+    for loss in [loss for loss in LOSSES if given.dtype.kind != "f" or loss is not mse]:
         with pytest.raises(LabelError, match=f"^{loss.__name__}: .*{message}"):
             loss(np.zeros((3, 4)), given)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stridenet.errors import ConfigError, StridenetError, UnsupportedModelError
+from stridenet.nn.classic import RBF, ScaledTanh, TableConv2d, TrainableSubsampling2d
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
@@ -57,10 +58,14 @@ def zoo() -> list[Layer]:
             *(ZeroPadShortcut(4, 5, stride=(2, 1)), GlobalAvgPool2d(), Flatten()),
             input_shape=(2, 9, 8),
         ),
+        Sequential(
+            *(TrainableSubsampling2d(3, (2, 1), rng=draw), TableConv2d(3, [[0, 2], [1]], (2, 3), rng=draw)),
+            *(ScaledTanh(), TrainableSubsampling2d(2, rng=draw), Flatten(), RBF(8, 3, rng=draw)),
+        ),
     ]
 
 
-@pytest.mark.parametrize("i", range(6))
+@pytest.mark.parametrize("i", range(7))
 def test_a_spec_goes_through_json_and_comes_back(i: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network = zoo()[i]
     text = to_json(network.spec())
@@ -93,7 +98,7 @@ def test_a_rebuilt_network_predicts_as_the_first() -> None:
 
 
 def test_a_rebuilt_residual_network_predicts_as_the_first_in_the_state_it_has() -> None:
-    network = zoo()[-1]
+    network = zoo()[5]
     for i in range(3):
         network.forward(rng(i).standard_normal((4, 2, 9, 8)).astype(np.float32))
     twin = build(from_json(to_json(network.spec()), "test"), limit=1000).eval()
@@ -109,6 +114,9 @@ def test_the_limit_counts_every_parameter() -> None:
         Linear(1, 1000, rng=rng()),
         two,
         BatchNorm2d(50),
+        zoo()[6],
+        TrainableSubsampling2d(9, rng=rng()),
+        RBF(9, 3, rng=rng()),
         Sequential(down(), BatchNorm2d(3)),
     ):
         count = sum(p.value.size for _, p in network.named_parameters())

@@ -15,6 +15,7 @@ from stridenet.errors import CheckpointMismatchError, ConfigError
 from stridenet.layout import Array
 from stridenet.nn.parameters import Parameter, ParameterVector
 from stridenet.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, RMSprop
+from stridenet.optim.levenberg import SDLM
 from stridenet.optim.optimizers import SGD, Optimizer
 from stridenet.optim.schedules import cosine, one_cycle, one_cycle_momentum, step_decay
 
@@ -53,9 +54,10 @@ ALL: dict[str, Make] = {
     "rmsprop": lambda p: RMSprop(p, weight_decay=0.01, decay_mode="decoupled"),
     "rmsprop-centered": lambda p: RMSprop(p, centered=True, momentum=one_cycle_momentum(total=12), weight_decay=0.01),
     "adagrad": lambda p: Adagrad(p, 0.1, lr_decay=0.1, initial_accumulator_value=0.1, weight_decay=0.01),
+    "sdlm": lambda p: SDLM(p, cosine(0.01, total=12), mu=0.1, weight_decay=0.01),
     "adadelta": lambda p: Adadelta(p, weight_decay=0.01, decay_mode="decoupled"),
 }
-KINDS: list[Any] = [SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta]
+KINDS: list[Any] = [SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, SDLM]
 every_optimizer = pytest.mark.parametrize("make", ALL.values(), ids=ALL)
 
 

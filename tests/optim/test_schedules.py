@@ -16,6 +16,7 @@ from stridenet.optim.schedules import (
     one_cycle,
     one_cycle_momentum,
     per_epoch,
+    piecewise,
     polynomial,
     step_decay,
     warm_up,
@@ -115,10 +116,17 @@ def test_per_epoch_holds_a_value_for_an_epoch() -> None:
     assert [rate(step) for step in range(7)] == pytest.approx([1, 1, 1, 0.5, 0.5, 0.5, 0], abs=1e-15)
 
 
+def test_piecewise_holds_each_factor_until_the_next_milestone() -> None:
+    rate = piecewise(5e-4, milestones=[2, 5, 8, 12], factors=[0.4, 0.2, 0.1, 0.02])  # that of LeNet-5 in 1998
+    wanted = [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
+    assert [rate(epoch) for epoch in range(20)] == pytest.approx(wanted, rel=1e-15)
+
+
 SCHEDULES: list[Schedule] = [
     constant(1),
     step_decay(1, every=2),
     step_decay(1, milestones=[1]),
+    piecewise(1, milestones=[1, 4], factors=[2, 0]),
     exponential(1, factor=1),
     polynomial(1, total=5, power=2, final=2),
     warm_up(cosine(1, total=5), steps=3),
@@ -145,6 +153,15 @@ def test_values_are_python_floats_and_depend_on_the_step_alone(schedule: Schedul
         (lambda: constant("fast"), "'fast'"),
         (lambda: step_decay(1.0), "one of every and milestones, got None and None"),
         (lambda: step_decay(1.0, every=1, milestones=[1]), "one of every and milestones"),
+        (lambda: piecewise(-1.0, milestones=[1], factors=[1]), "piecewise: expected value"),
+        (lambda: piecewise(1.0, milestones=[], factors=[]), "piecewise: expected milestones to be rising steps"),
+        (lambda: piecewise(1.0, milestones=[2, 1], factors=[1, 1]), "milestones to be rising steps, got [2, 1]"),
+        (
+            lambda: piecewise(1.0, milestones=[1, 2], factors=[1]),
+            "factors as a list with one for each milestone, got [1]",
+        ),
+        (lambda: piecewise(1.0, milestones=[1], factors=0.5), "factors as a list with one for each milestone, got 0.5"),
+        (lambda: piecewise(1.0, milestones=[1], factors=[-0.5]), "factors >= 0"),
         (lambda: step_decay(1.0, every=0), "every >= 1, got 0"),
         (lambda: step_decay(1.0, every=1.5), "every to be an integer"),
         (lambda: step_decay(1.0, every=1, factor=1.5), "factor"),

@@ -25,6 +25,50 @@ def lenet5(nn: Any) -> Any:
     )
 
 
+def lenet5_1998(nn: Any) -> Any:
+    c3 = "012 123 234 345 045 015 0123 1234 2345 0345 0145 0125 0134 1245 0235 012345"
+    table = c3.split()
+    ends = [(k, int(c)) for k, maps in enumerate(table) for c in maps]
+
+    class ScaledTanh(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return 1.7159 * (2 / 3 * x).tanh()
+
+    class Subsampling(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.coefficient, self.bias = (nn.Parameter(nn.Conv2d(1, channels, 1).bias.detach()) for _ in range(2))
+
+        def forward(self, x: Any) -> Any:
+            sums = x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]
+            return self.coefficient[:, None, None] * sums + self.bias[:, None, None]
+
+    class TableConv(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(nn.Conv2d(1, len(ends), 5).weight.detach()[:, 0])
+            self.bias = nn.Parameter(nn.Conv2d(1, len(table), 5).bias.detach())
+
+        def forward(self, x: Any) -> Any:
+            weight = x.new_zeros(len(table), 6, 5, 5)
+            weight[tuple(zip(*ends, strict=True))] = self.weight
+            return nn.functional.conv2d(x, weight, self.bias)
+
+    class RBF(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("codes", nn.Linear(84, 10).weight.detach())
+
+        def forward(self, x: Any) -> Any:
+            return -((x[:, None] - self.codes) ** 2).sum(dim=2)
+
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 5), ScaledTanh(), Subsampling(6), ScaledTanh()),
+        *(TableConv(), ScaledTanh(), Subsampling(16), ScaledTanh()),
+        *(nn.Conv2d(16, 120, 5), ScaledTanh(), nn.Flatten(), nn.Linear(120, 84), ScaledTanh(), RBF()),
+    )
+
+
 def lenet5_batchnorm(nn: Any) -> Any:
     return nn.Sequential(
         *(nn.Conv2d(1, 6, 5, padding=2), nn.MaxPool2d(2), nn.BatchNorm2d(6), nn.ReLU()),
@@ -70,6 +114,7 @@ def resnet20(nn: Any) -> Any:
 
 PEERS: dict[str, Callable[[Any], Any]] = {
     "lenet5": lenet5,
+    "lenet5_1998": lenet5_1998,
     "lenet5_batchnorm": lenet5_batchnorm,
     "cifar_convnet": cifar_convnet,
     "resnet20": resnet20,

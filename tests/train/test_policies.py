@@ -12,14 +12,18 @@ from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
 from stridenet.errors import CheckpointCorruptError, CheckpointMismatchError, ConfigError
 from stridenet.layout import Array
+from stridenet.nn.classic import ScaledTanh
+from stridenet.nn.curvature import curvature
 from stridenet.nn.layers import Flatten, Linear
+from stridenet.nn.losses import cross_entropy
 from stridenet.nn.sequential import Sequential
+from stridenet.optim.levenberg import SDLM
 from stridenet.optim.optimizers import SGD
 from stridenet.optim.schedules import cosine, exponential
 from stridenet.train.callbacks import BestWeights, Checkpoints
 from stridenet.train.checkpoint import CheckpointStore
 from stridenet.train.metrics import standing
-from stridenet.train.policies import EarlyStopping, ReduceOnPlateau, TimeBudget, WeightAverage
+from stridenet.train.policies import CurvatureEstimate, EarlyStopping, ReduceOnPlateau, TimeBudget, WeightAverage
 from stridenet.train.trainer import Callback, Trainer
 
 STEPS, EPOCHS = 4, 5
@@ -488,3 +492,74 @@ def test_an_early_end_is_not_lost_when_the_run_is_killed_just_before_it(tmp_path
         resumed.load_state(store.latest()[1], store.latest()[2]["trainer"])
         assert len(resumed.fit(loader(), validation(), epochs=6)) == 2
         assert store.latest()[2]["trainer"]["finished"] is True
+
+
+# CurvatureEstimate
+
+
+def second_order(*others: Callback, data: Loader, samples: int = 8, seed: int = 0) -> Trainer:
+    network = Sequential(Flatten(), Linear(16, 4, rng=np.random.default_rng(seed)), ScaledTanh())
+    optimizer = SDLM(network.pack(), 0.01, mu=0.1)
+    return Trainer(network, optimizer, callbacks=[CurvatureEstimate(data, samples), *others])
+
+
+class Estimates(Callback):
+    """Remembers the curvature of each epoch, and of what images it is."""
+
+    def __init__(self) -> None:
+        self.seen: list[Array] = []
+        self.start: list[Array] = []
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        assert isinstance(trainer.optimizer, SDLM)
+        self.seen.append(trainer.optimizer.curvature.copy())
+        self.start.append(trainer.params.value.copy())
+
+
+def test_the_curvature_is_that_of_the_first_images_of_each_epoch() -> None:
+    data, watch = loader(), Estimates()
+    trainer = second_order(watch, data=data)
+    trainer.fit(data, epochs=2)
+    for epoch in range(2):
+        batches = [batch for batch, _ in zip(data.epoch(epoch), range(2), strict=False)]  # 2 of 5 images for 8
+        x, y = (np.concatenate(part) for part in list(zip(*batches, strict=True))[:2])
+        twin = Sequential(Flatten(), Linear(16, 4, rng=np.random.default_rng(0)), ScaledTanh())
+        twin.pack().value[...] = watch.start[epoch]
+        assert watch.seen[epoch] == pytest.approx(curvature(twin, cross_entropy, x, y), rel=1e-5)
+    assert not np.allclose(watch.seen[0], watch.seen[1])
+
+
+def test_more_samples_than_images_are_all_of_them() -> None:
+    data, watch = loader(), Estimates()
+    second_order(watch, data=data, samples=10**6).fit(data, epochs=1)
+    every = Estimates()
+    second_order(every, data=data, samples=20).fit(data, epochs=1)
+    assert np.array_equal(watch.seen[0], every.seen[0])
+
+
+@pytest.mark.promise("K2")
+@pytest.mark.parametrize("stop", [1, 3, 4, 5, 8, 11])
+def test_a_run_resumed_at_any_step_estimates_what_it_would_have(stop: int) -> None:
+    data = loader()
+    whole = second_order(data=data)
+    whole.fit(data, epochs=3)
+    first = second_order(StopAt(stop), data=data)
+    first.fit(data, epochs=3)
+    assert first.optimizer.t == stop
+    second = second_order(StopAt(0), data=data, seed=7)
+    second.load_state(*first.state())
+    second.fit(data, epochs=3)
+    assert np.array_equal(second.params.value, whole.params.value)
+    assert np.array_equal(second.optimizer.state_dict()["curvature"], whole.optimizer.state_dict()["curvature"])
+
+
+@pytest.mark.promise("P06")
+def test_an_estimate_that_nobody_takes_is_refused() -> None:
+    data = loader()
+    with pytest.raises(ConfigError, match=r"^CurvatureEstimate: expected an SDLM, got SGD$"):
+        make(CurvatureEstimate(data)).fit(data, epochs=1)
+    with pytest.raises(ConfigError, match=r"^CurvatureEstimate: expected a Loader, got Dataset"):
+        CurvatureEstimate(data.dataset)  # pyright: ignore[reportArgumentType]
+    for samples in 0, 1.5, None:
+        with pytest.raises(ConfigError, match=r"^CurvatureEstimate: expected samples "):
+            CurvatureEstimate(data, samples)  # pyright: ignore[reportArgumentType]

@@ -11,6 +11,7 @@ import pytest
 from stridenet.errors import ConfigError
 from stridenet.layout import Array
 from stridenet.model import Model, load
+from stridenet.nn.classic import RBF, TableConv2d
 from stridenet.nn.layers import Conv2d, Linear
 from stridenet.nn.losses import cross_entropy
 from stridenet.nn.regularization import BatchNorm2d
@@ -18,7 +19,8 @@ from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.optim.optimizers import SGD
 from stridenet.train.trainer import Trainer
 from stridenet.zoo import models
-from stridenet.zoo.models import MODELS, cifar_convnet, lenet5, lenet5_batchnorm, resnet20
+from stridenet.zoo.bitmaps import digits
+from stridenet.zoo.models import MODELS, cifar_convnet, lenet5, lenet5_1998, lenet5_batchnorm, pynet, resnet20
 
 
 def rng() -> np.random.Generator:
@@ -35,6 +37,9 @@ def given(network: Sequential, N: int) -> Array:
     [
         (lenet5, {}, 44_426, (1, 28, 28)),
         (lenet5, {"input_size": 32}, 61_706, (1, 32, 32)),
+        (lenet5, {"dropout": 0.5}, 44_426, (1, 28, 28)),
+        (pynet, {}, 61_706, (1, 32, 32)),
+        (lenet5_1998, {}, 60_000, (1, 32, 32)),
         (lenet5, {"classes": 3}, 44_426 - 7 * 85, (1, 28, 28)),
         (lenet5, {"channels": 3}, 44_426 + 2 * 6 * 25, (3, 28, 28)),
         (lenet5, {"input_size": 16, "classes": 1}, 156 + 2416 + 17 * 120 + 121 * 84 + 85, (1, 16, 16)),
@@ -63,8 +68,59 @@ def test_lenet5_is_that_of_1998_in_its_shapes() -> None:
     assert list(dict.fromkeys(lenet5(input_size=32, rng=rng()).shapes((1, 32, 32)))) == maps
 
 
+def test_lenet5_1998_is_that_of_its_paper_layer_by_layer() -> None:
+    network = lenet5_1998(rng=rng())
+    counts = [sum(p.value.size for _, p in layer.named_parameters()) for layer in network.layers]
+    assert [n for n in counts if n] == [156, 12, 1516, 32, 48_120, 10_164, 840]
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds[1::2][:5] == ["ScaledTanh"] * 5
+    assert kinds[0:9:2] == ["Conv2d", "TrainableSubsampling2d", "TableConv2d", "TrainableSubsampling2d", "Conv2d"]
+    assert kinds[10:] == ["Flatten", "Linear", "ScaledTanh", "RBF"]
+    c3, output = network.layers[4], network.layers[13]
+    assert isinstance(c3, TableConv2d)
+    seen = [c for maps in c3.table for c in maps]
+    assert [seen.count(c) for c in range(6)] == [10] * 6
+    assert [len(maps) for maps in c3.table] == [3] * 6 + [4] * 9 + [6]
+    assert isinstance(output, RBF)
+    assert np.array_equal(output.codes.value, digits())
+
+
+def test_lenet5_1998_starts_in_the_range_of_each_unit() -> None:
+    values = dict(lenet5_1998(rng=rng()).named_parameters())
+    fan_ins = {"0": 25, "2": 4, "6": 4, "8": 400, "11": 120}
+    for layer, fan_in in fan_ins.items():
+        for name in ("weight", "coefficient", "bias"):
+            value = values[f"{layer}.{name}"].value if f"{layer}.{name}" in values else np.zeros(0)
+            assert np.abs(value).max(initial=0) <= 2.4 / fan_in * (1 + 1e-6)
+            assert value.size < 80 or np.abs(value).max() > 0.95 * 2.4 / fan_in
+            assert value.size == 0 or np.abs(value).min() > 0
+    biases = np.abs(values["4.bias"].value)
+    assert (biases <= 2.4 / (25 * np.array([3] * 6 + [4] * 9 + [6]))).all()
+    assert biases.min() > 0
+
+
+def test_lenet5_drops_behind_its_hidden_dense_layers() -> None:
+    kinds = [type(layer).__name__ for layer in lenet5(dropout=0.5, rng=rng()).layers]
+    assert kinds[6:] == ["Flatten", *["Linear", "ReLU", "Dropout"] * 2, "Linear"]
+    assert not any("Dropout" in repr(layer) for layer in lenet5(rng=rng()).layers)
+    with pytest.raises(ConfigError, match=r"lenet5: expected dropout in \[0, 1\), got 1"):
+        lenet5(dropout=1, rng=rng())
+
+
+def test_pynet_is_that_of_its_report_layer_by_layer() -> None:
+    """The table of docs/systems/s2.md."""
+    network = pynet(rng=rng())
+    counts = [sum(p.value.size for p in layer.pack().parameters.values()) for layer in pynet(rng=rng()).layers]
+    assert [n for n in counts if n] == [156, 2416, 48_120, 10_164, 850]
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds == [*["Conv2d", "ReLU", "MaxPool2d"] * 2, "Conv2d", "ReLU", "Flatten", "Linear", "ReLU", "Linear"]
+    assert network.pack().value.std() == pytest.approx(0.01, rel=0.02)
+    biases = np.concatenate([p.value for key, p in network.named_parameters() if key.endswith("bias")])
+    assert biases.std() == pytest.approx(0.01, rel=0.1)
+
+
 def test_lenet5_batchnorm_is_that_of_its_report_layer_by_layer() -> None:
-    """The table of docs/systems.md."""
+    """The table of docs/systems/s3.md."""
     network = lenet5_batchnorm(rng=rng())
     shapes = network.shapes((1, 28, 28))
     assert list(dict.fromkeys(shapes[1:])) == [
@@ -117,7 +173,7 @@ def test_resnet20_is_that_of_the_paper() -> None:
 def test_a_training_step_lowers_the_loss(name: str) -> None:
     network = MODELS[name](rng=rng())
     x, y = given(network, 8), np.arange(8)
-    trainer = Trainer(network, SGD(network.pack(), 0.02))
+    trainer = Trainer(network, SGD(network.pack(), 1e-4 if name == "lenet5_1998" else 0.02))
     first = trainer.step(x, y)
     assert cross_entropy(network.forward(x), y)[0] < first
 

@@ -31,8 +31,9 @@ Examples:
 def summary(source: str, as_json: bool) -> None:
     """Print the layers of a network and their cost.
 
-    For each layer: its output, its parameters, the multiply-accumulates (MACs) of one image, and its receptive field,
-    the part of the image that one output unit sees. Where a recipe and a folder share a name, the recipe is shown.
+    For each layer: its output, its trained parameters, the connections and the multiply-accumulates (MACs) of one
+    image, and its receptive field, the part of the image that one output unit sees. Where a recipe and a folder share a
+    name, the recipe is shown.
     """
     import numpy as np
 

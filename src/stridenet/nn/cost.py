@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stridenet.nn.classic import RBF, TableConv2d, TrainableSubsampling2d
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Activation, Conv2d, Flatten, Linear
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
@@ -31,9 +32,11 @@ class LayerCost:
         layer: its repr.
         output_shape: without N.
         parameters: trainable numbers.
+        fixed: numbers of its state that are not trained: codes, running statistics, what is frozen.
         connections: for one image, as LeCun et al. 1998 count them: an output unit has one to each of its inputs and
             one to its bias. A unit of a pooling has one to each pixel of its window; other layers have none.
-        macs: multiplications, each with its addition, in the forward of one image; adding a bias is none.
+        macs: multiplications, each with its addition, in the forward of one image; adding a bias is none. A product
+            with itself of a difference from a code is one.
         receptive_field: the (rows, columns) of the image that one output unit depends on, at most all of them; behind a
             Linear or a global pooling just that. None if the input is no image, and behind a layer of an unknown kind.
         activation_bytes: of the output for the batch.
@@ -43,6 +46,7 @@ class LayerCost:
     layer: str
     output_shape: Shape
     parameters: int
+    fixed: int
     connections: int
     macs: int
     receptive_field: Pair | None
@@ -53,6 +57,7 @@ class Total(NamedTuple):
     """The sums over all layers; see `LayerCost`."""
 
     parameters: int
+    fixed: int
     connections: int
     macs: int
     activation_bytes: int
@@ -115,19 +120,20 @@ def _rows(layer: Layer, name: str, at: _Place) -> tuple[list[LayerCost], _Place]
         ways = [_rows(way, f"{name}.{inside}" if name else inside, at) for inside, way in layer.children()]
         ends = [end.field for _, end in ways] + ([] if layer.shortcut else [at.field])
         behind = behind._replace(field=_wider(*ends))
-        own = _row("Residual", name, behind, 0, 0, 0)  # the sum of both ways
+        own = _row("Residual", name, behind, (0, 0), (0, 0))  # the sum of both ways
         return [row for rows, _ in ways for row in rows] + [own], behind
-    parameters = sum(p.value.size for _, p in layer.named_parameters() if p.trainable)
+    sizes = [(p.value.size, p.trainable) for _, p in layer.named_parameters()]
+    numbers = sum(n for n, trained in sizes if trained), sum(n for n, trained in sizes if not trained)
     known = None if at.field is None or at.image is None else _behind(layer, at.field, at.image)
     behind = behind._replace(field=known)
-    return [_row(repr(layer), name, behind, parameters, *_work(layer, at.shape))], behind
+    return [_row(repr(layer), name, behind, numbers, _work(layer, at.shape))], behind
 
 
-def _row(layer: str, name: str, at: _Place, parameters: int, connections: int, macs: int) -> LayerCost:
+def _row(layer: str, name: str, at: _Place, numbers: tuple[int, int], work: tuple[int, int]) -> LayerCost:
     size = None
     if at.field is not None and at.image is not None:  # padding is nothing to see
         size = min(at.field.size[0], at.image[0]), min(at.field.size[1], at.image[1])
-    return LayerCost(name, layer, at.shape, parameters, connections, macs, size, 0)
+    return LayerCost(name, layer, at.shape, *numbers, *work, size, 0)
 
 
 def _wider(one: _Field | None, other: _Field | None) -> _Field | None:
@@ -143,6 +149,13 @@ def _work(layer: Layer, shape: Shape) -> tuple[int, int]:
     if isinstance(layer, Conv2d | Linear):
         fan_in = product(layer.weight.value.shape[1:])  # C / groups * R * S, or D
         return units * (fan_in + (layer.bias is not None)), units * fan_in
+    if isinstance(layer, TableConv2d):
+        biases, places = layer.out_channels, units // layer.out_channels
+        return places * (layer.weight.value.size + biases), places * layer.weight.value.size
+    if isinstance(layer, TrainableSubsampling2d):
+        return units * (layer.area + 1), units
+    if isinstance(layer, RBF):
+        return layer.codes.value.size, layer.codes.value.size
     if isinstance(layer, MaxPool2d | AvgPool2d):
         return units * product(pair("cost", "kernel_size", layer.kernel_size)), 0
     if isinstance(layer, GlobalAvgPool2d):
@@ -165,18 +178,16 @@ def _behind(layer: Layer, field: _Field, image: Pair) -> _Field | None:
     """
     if isinstance(layer, Activation | BatchNorm2d | Dropout | Dropout2d | Flatten):
         return field
-    if isinstance(layer, GlobalAvgPool2d | Linear):
+    if isinstance(layer, GlobalAvgPool2d | Linear | RBF):
         return _Field(image, image)
     if isinstance(layer, ZeroPadShortcut):
         rows, columns = pair("cost", "stride", layer.stride)
         return _Field(field.size, (field.step[0] * rows, field.step[1] * columns))
-    if isinstance(layer, Conv2d):
-        dilation = pair("Conv2d", "dilation", layer.dilation)
-    elif isinstance(layer, MaxPool2d | AvgPool2d):
-        dilation = 1, 1
-    else:
+    if not isinstance(layer, Conv2d | TableConv2d | MaxPool2d | AvgPool2d | TrainableSubsampling2d):
         return None
     kernel = pair("cost", "kernel_size", layer.kernel_size)
-    stride = kernel if layer.stride is None else pair("cost", "stride", layer.stride)
+    step = getattr(layer, "stride", 1 if isinstance(layer, TableConv2d) else None)  # of a pooling None is the kernel
+    stride = kernel if step is None else pair("cost", "stride", step)
+    dilation = pair("cost", "dilation", getattr(layer, "dilation", 1))
     rows, columns = (field.size[i] + dilation[i] * (kernel[i] - 1) * field.step[i] for i in (0, 1))
     return _Field((rows, columns), (field.step[0] * stride[0], field.step[1] * stride[1]))

@@ -37,6 +37,12 @@ def glorot_uniform(rng: np.random.Generator, shape: Shape) -> Array:
     return rng.uniform(-limit, limit, shape).astype(np.float32)
 
 
+def fan_in_uniform(rng: np.random.Generator, shape: Shape) -> Array:
+    """Uniform in +-2.4 / fan_in (LeCun, Bottou, Bengio and Haffner 1998, appendix A)."""
+    limit = 2.4 / fans(shape)[0]
+    return rng.uniform(-limit, limit, shape).astype(np.float32)
+
+
 def normal(std: float) -> Initializer:
     """Normal with a constant `std`.
 
@@ -51,3 +57,8 @@ def zeros(rng: np.random.Generator, shape: Shape) -> Array:
     """All zeros; draws nothing."""
     del rng
     return np.zeros(shape, np.float32)
+
+
+def signs(rng: np.random.Generator, shape: Shape) -> Array:
+    """-1 or +1, as by a coin: codes of classes that are far from each other."""
+    return rng.choice(np.array([-1, 1], np.float32), shape)

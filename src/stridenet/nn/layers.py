@@ -36,7 +36,7 @@ from stridenet.shapes import (
 MOST_WEIGHTS = 2**31  # of one layer: 8 GiB
 
 
-def _start(who: str, init: Initializer, rng: np.random.Generator, shape: Shape) -> Parameter:
+def start(who: str, init: Initializer, rng: np.random.Generator, shape: Shape) -> Parameter:
     """A weight of `shape`, drawn; ConfigError if it is too large or nothing can be drawn."""
     if not isinstance(rng, np.random.Generator):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(f"{who}: expected rng to be a Generator, got {shown(rng)}; use np.random.default_rng(seed)")
@@ -97,7 +97,7 @@ class Conv2d(Layer):
         self.kernel_size, self.stride = plain(kernel_size), plain(stride)
         self.padding, self.dilation = plain(padding), plain(dilation)
         shape = self.out_channels, self.in_channels // self.groups, *self._kernel
-        self.weight = _start("Conv2d", init, rng, shape)
+        self.weight = start("Conv2d", init, rng, shape)
         self.bias = _bias("Conv2d", bias, self.weight)
 
     def forward(self, x: Array) -> Array:
@@ -166,7 +166,7 @@ class Linear(Layer):
     ) -> None:
         self.in_features = integer("Linear", "in_features", in_features)
         self.out_features = integer("Linear", "out_features", out_features)
-        self.weight = _start("Linear", init, rng, (self.out_features, self.in_features))
+        self.weight = start("Linear", init, rng, (self.out_features, self.in_features))
         self.bias = _bias("Linear", bias, self.weight)
 
     def forward(self, x: Array) -> Array:

@@ -15,6 +15,8 @@ from stridenet.errors import LabelError, ShapeError
 from stridenet.layout import Array
 from stridenet.shapes import fraction, number
 
+NO_CLASS = 0.1  # j of the criterion of 1998: minus the score of the class that is none
+
 
 class Loss(Protocol):
     """What a trainer expects of a loss."""
@@ -112,6 +114,67 @@ def mse(scores: Array, targets: Array, weights: Array | None = None) -> tuple[fl
     losses = np.square(differences, dtype=np.float64).mean(axis=1)
     differences *= 2 / scores.shape[1]
     return _mean(losses, differences, share)
+
+
+def map_criterion(
+    scores: Array, targets: Array, weights: Array | None = None, *, j: float = NO_CLASS
+) -> tuple[float, Array]:
+    """The discriminative criterion of the LeNet-5 of 1998, of scores that are minus distances, as RBF gives them.
+
+    E = sum_n w_n (-s_nt + log(exp(-j) + sum_k exp s_nk)) / sum_n w_n, t the target: the cross-entropy with one more
+    score, of no class, that is always -j. A wrong class that is much farther away than j is pushed no further (LeCun,
+    Bottou, Bengio and Haffner 1998, equation 9, which calls -s_nk the penalty y_k). Nothing overflows.
+
+    Args:
+        scores: (N, K), N >= 1.
+        targets: class indices (N,), integers in 0..K-1.
+        weights: sample weights (N,), >= 0; None weighs all alike; where all are 0, loss and gradient are 0.
+        j: in [0, 1e30]; the paper does not print its value.
+
+    Returns:
+        The loss as a Python float, and dscores (N, K) of the dtype of `scores`.
+
+    Raises:
+        ShapeError: shapes or types do not fit, N = 0, or the weights are no weights.
+        LabelError: a target is no class index.
+        ConfigError: j is out of range.
+    """
+    nothing = -number("map_criterion", "j", j, low=0.0, high=1e30)
+    share = shares_of("map_criterion", scores, weights)
+    rows = check_classes("map_criterion", scores, targets)
+    top = np.maximum(scores.max(axis=1), nothing)
+    shifted = scores - top[:, None]
+    dscores = np.exp(shifted)
+    sums = dscores.sum(axis=1, dtype=np.float64) + np.exp(nothing - top)  # one rounding less where the loss is small
+    losses = np.log(sums) - shifted[rows, targets]
+    dscores /= sums[:, None]  # the probability of each class
+    dscores[rows, targets] -= 1
+    return _mean(losses, dscores, share)
+
+
+def rbf_mse(scores: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
+    """Minus the score of the right class: the squared distance from its code, where an RBF gives the scores.
+
+    E = -sum_n w_n s_nt / sum_n w_n (LeCun, Bottou, Bengio and Haffner 1998, equation 8). Nothing keeps the other
+    classes away, so that only codes that are fixed can be learnt with it.
+
+    Args:
+        scores: (N, K), N >= 1.
+        targets: class indices (N,), integers in 0..K-1.
+        weights: sample weights (N,), >= 0; None weighs all alike; where all are 0, loss and gradient are 0.
+
+    Returns:
+        The loss as a Python float, and dscores (N, K) of the dtype of `scores`.
+
+    Raises:
+        ShapeError: shapes or types do not fit, N = 0, or the weights are no weights.
+        LabelError: a target is no class index.
+    """
+    share = shares_of("rbf_mse", scores, weights)
+    rows = check_classes("rbf_mse", scores, targets)
+    dscores = scores - scores  # zeros, but NaN stays NaN
+    dscores[rows, targets] -= 1
+    return _mean((dscores * scores).sum(axis=1), dscores, share)
 
 
 def _mean(losses: Array, dscores: Array, share: Array) -> tuple[float, Array]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from stridenet.errors import UnsupportedModelError, shown
 from stridenet.layout import Array
+from stridenet.nn.classic import RBF, ScaledTanh, TableConv2d, TrainableSubsampling2d
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
@@ -24,6 +25,7 @@ KINDS: dict[str, type[Layer]] = {
     for kind in (
         *(AvgPool2d, BatchNorm2d, Conv2d, Dropout, Dropout2d, Flatten, GlobalAvgPool2d, LeakyReLU, Linear),
         *(LogSoftmax, MaxPool2d, ReLU, Sigmoid, Softmax, Tanh, ZeroPadShortcut),
+        *(RBF, ScaledTanh, TableConv2d, TrainableSubsampling2d),  # of 1998
     )
 }
 

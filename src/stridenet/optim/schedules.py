@@ -47,10 +47,27 @@ def step_decay(
         return lambda step: start * ratio ** (step // period)
     if milestones is None or every is not None:
         raise ConfigError(f"{who}: expected one of every and milestones, got {shown(every)} and {shown(milestones)}")
-    marks = [integer(who, "milestones", mark) for mark in milestones]
-    if not marks or marks != sorted(set(marks)):
-        raise ConfigError(f"{who}: expected milestones to be rising steps, got {shown(milestones)}")
+    marks = _rising(who, milestones)
     return lambda step: start * ratio ** bisect_right(marks, step)
+
+
+def piecewise(value: float, *, milestones: Sequence[int], factors: Sequence[float]) -> Schedule:
+    """`value` times 1, and from each step of `milestones` (rising) on times the number of `factors` at its place.
+
+    >>> rate = piecewise(5e-4, milestones=(2, 5), factors=(0.4, 0.1))
+    >>> [rate(step) for step in (0, 1, 2, 4, 5, 100)]
+    [0.0005, 0.0005, 0.0002, 0.0002, 5e-05, 5e-05]
+
+    Raises:
+        ConfigError: `value` is not a finite number >= 0, the milestones do not rise, a factor is not a finite number
+            >= 0, or there is not one for each milestone.
+    """
+    who = "piecewise"
+    start, marks = number(who, "value", value, low=0.0, high=math.inf), _rising(who, milestones)
+    if not isinstance(factors, list | tuple) or len(factors) != len(marks):
+        raise ConfigError(f"{who}: expected factors as a list with one for each milestone, got {shown(factors)}")
+    scales = [1.0, *(number(who, "factors", factor, low=0.0, high=math.inf) for factor in factors)]
+    return lambda step: start * scales[bisect_right(marks, step)]
 
 
 def exponential(value: float, *, factor: float) -> Schedule:
@@ -165,6 +182,14 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
     """
     length = integer("per_epoch", "steps_per_epoch", steps_per_epoch)
     return lambda step: schedule(step // length)
+
+
+def _rising(who: str, milestones: Sequence[int]) -> list[int]:
+    """The milestones, checked."""
+    marks = [integer(who, "milestones", mark) for mark in milestones]
+    if not marks or marks != sorted(set(marks)):
+        raise ConfigError(f"{who}: expected milestones to be rising steps, got {shown(milestones)}")
+    return marks
 
 
 def _cycle(who: str, start: float, middle: float, final: float, total: int, warmup: float) -> Schedule:

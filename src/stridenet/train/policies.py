@@ -9,13 +9,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from stridenet import layout
+from stridenet.data.loader import Loader
 from stridenet.errors import CheckpointCorruptError, CheckpointMismatchError, ConfigError, shown
 from stridenet.layout import Array
+from stridenet.nn.curvature import curvature
+from stridenet.optim.levenberg import SDLM
 from stridenet.shapes import fraction, integer, number, positive
+from stridenet.train.evaluation import blas_threads, quiet, require_loader
 from stridenet.train.metrics import standing
 from stridenet.train.trainer import Callback, History, Trainer
 
@@ -174,6 +180,38 @@ class TimeBudget(Callback):
         an_image = next((s for s in (self._judged, self._trained) if s < math.inf), 0.0)
         if now + self._step + self.images * an_image + self.reserve > self._end:
             trainer.finish()
+
+
+class CurvatureEstimate(Callback):
+    """Gives an SDLM a new estimate of the curvature before each epoch, from the first images of that epoch.
+
+    They are the ones that are about to be trained on, in their order and with their augmentation. LeCun et al. 1998
+    took 500. An epoch that is continued keeps its estimate, which the optimiser has saved.
+
+    Args:
+        train: the loader of the training.
+        samples: so many images, or a few more to fill a batch; fewer where there are no more.
+
+    Raises:
+        ConfigError: an argument is out of range; in training, the optimiser is no SDLM, or `nn.curvature` has no rule
+            for a layer or for the loss.
+    """
+
+    def __init__(self, train: Loader, samples: int = 500) -> None:
+        require_loader("CurvatureEstimate", train)
+        self.train, self.samples = train, integer("CurvatureEstimate", "samples", samples)
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Estimate, if the epoch is new."""
+        if not isinstance(trainer.optimizer, SDLM):
+            raise ConfigError(f"CurvatureEstimate: expected an SDLM, got {type(trainer.optimizer).__name__}")
+        if trainer.batch:
+            return
+        batches = islice(self.train.epoch(trainer.epoch), -(-self.samples // self.train.batch_size))
+        images, targets = zip(*((x, y) for x, y, _ in batches), strict=True)
+        with blas_threads(), quiet():
+            x, y = layout.to_batch_inner(np.concatenate(images)), np.concatenate(targets)
+            trainer.optimizer.curvature = curvature(trainer.network, trainer.loss, x, y)
 
 
 class WeightAverage(Callback):

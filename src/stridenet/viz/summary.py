@@ -13,15 +13,16 @@ WIDTH = 80
 _BATCH = 64
 _TRIED = 10**9  # bytes of activations
 _GAP = "  "
-_HEAD = ("", "layer", "output", "parameters", "MACs", "field")
+_HEAD = ("", "layer", "output", "params", "connections", "MACs", "field")
 _TO_THE_LEFT = 1  # the column of the layers' names; all others are numbers
 
 
 def summary(network: Layer, input_shape: Shape) -> str:
     """The layers of `network` with what they cost for an input of `input_shape`, in at most 80 columns.
 
-    A row shows a layer's place, its output without N, its parameters, the multiply-accumulates of one image, and the
-    rows x columns of the image that one output unit sees. `nn.cost` defines the numbers. A long layer is shortened.
+    A row shows a layer's place, its output without N, its trained parameters, the connections and the
+    multiply-accumulates of one image, and the rows x columns of the image that one output unit sees. `nn.cost` defines
+    the numbers. A long layer is shortened.
     The peak of a training step is measured: see `train.memory`.
 
     Raises:
@@ -31,9 +32,9 @@ def summary(network: Layer, input_shape: Shape) -> str:
     sums = total(costs)
     rows = [
         _HEAD,
-        ("", "input", by(input_shape), "", "", ""),
+        ("", "input", by(input_shape), "", "", "", ""),
         *(_row(layer) for layer in costs),
-        ("", "total", "", grouped(sums.parameters), grouped(sums.macs), ""),
+        ("", "total", "", grouped(sums.parameters), grouped(sums.connections), grouped(sums.macs), ""),
     ]
     held, outputs = _megabytes(4 * sums.parameters), _megabytes(sums.activation_bytes)  # float32
     peak = "more than that"  # a few images of a huge network are too much to try
@@ -44,7 +45,7 @@ def summary(network: Layer, input_shape: Shape) -> str:
         [
             *_aligned(rows),
             "",
-            f"connections  {grouped(sums.connections)} an image",
+            f"parameters   {grouped(sums.parameters)} trained, {grouped(sums.fixed)} fixed",
             f"memory       {held} of parameters, {outputs} of activations at batch {_BATCH}",
             f"training     {peak} at the peak of a step, beside data and optimiser",
         ]
@@ -56,7 +57,7 @@ def _megabytes(count: int) -> str:
 
 
 def _row(layer: LayerCost) -> tuple[str, ...]:
-    numbers = (grouped(n) if n else "-" for n in (layer.parameters, layer.macs))
+    numbers = (grouped(n) if n else "-" for n in (layer.parameters, layer.connections, layer.macs))
     field = "-" if layer.receptive_field is None else by(layer.receptive_field)
     short = layer.layer.replace("kernel_size=", "")  # its place in the call says that
     return layer.name, short, by(layer.output_shape), *numbers, field
