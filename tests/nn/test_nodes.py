@@ -16,14 +16,17 @@ import pytest
 from helpers import normwise
 from stridenet import kernels
 from stridenet.layout import Array
+from stridenet.nn.classic import RBF, ScaledTanh, TableConv2d, TrainableSubsampling2d
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
+from stridenet.nn.losses import map_criterion
 from stridenet.nn.objective import LayerByLayer
 from stridenet.nn.plan import InferencePlan, TrainingPlan
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d
 from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
 from stridenet.shapes import Shape
+from stridenet.zoo.models import C3
 
 draw = np.random.default_rng(0)  # of weights that are replaced
 EXACT = 2**24  # float32 has every integer up to here
@@ -246,6 +249,82 @@ def test_layers_that_compute_nothing_new(n: int) -> None:
     """ReLU after ReLU, nested runs, a Flatten of a Flatten, a network that only turns its image into a vector."""
     layers = ReLU(), Sequential(Sequential(ReLU()), Sequential()), Conv2d(1, 2, 3, padding=1, rng=draw), ReLU(), ReLU()
     compare(with_whole_numbers(Sequential(*layers, Flatten(), Flatten(), ReLU())), whole(9, n, 1, 5, 6))
+
+
+# --- the layers of 1998
+
+TABLES: list[list[list[int]]] = [
+    [[0]],
+    [[0, 1], [1], [0, 2], [1, 2], [0, 1, 2]],
+    [[1], [3], [1, 3]],  # nobody sees maps 0 and 2
+    [[int(number) for number in maps] for maps in C3.split()],
+]
+
+
+@pytest.mark.parametrize("n", [1, 3, 17])
+@pytest.mark.parametrize("size", [(5, 5), (6, 18), (3, 2)], ids=str)
+@pytest.mark.parametrize("table", TABLES, ids=len)
+def test_a_convolution_by_a_table(table: list[list[int]], size: tuple[int, int], n: int) -> None:
+    """First, last and in the middle."""
+    channels = 1 + max(map(max, table))
+    compare(with_whole_numbers(TableConv2d(channels, table, (3, 2), rng=draw)), whole(10, n, channels, *size))
+    layer = TableConv2d(channels, table, (3, 2), rng=draw)
+    first, last = Conv2d(2, channels, 3, padding=1, rng=draw), Conv2d(len(table), 2, 3, padding=1, rng=draw)
+    compare(with_whole_numbers(Sequential(first, ReLU(), layer, last)), whole(11, n, 2, *size))
+
+
+@pytest.mark.parametrize("n", [1, 4, 17])
+@pytest.mark.parametrize("size", [(4, 4), (2, 6), (6, 40), (10, 32)], ids=str)
+@pytest.mark.parametrize("behind", ["nothing", "convolution"])
+def test_a_trained_subsampling(behind: str, size: tuple[int, int], n: int) -> None:
+    layers = [Conv2d(2, 3, 3, padding=1, rng=draw), TrainableSubsampling2d(3, rng=draw)]
+    layers += [Conv2d(3, 2, 3, padding=1, rng=draw)] * (behind == "convolution")
+    compare(with_whole_numbers(Sequential(*layers)), whole(12, n, 2, *size))
+
+
+@pytest.mark.parametrize("n", [1, 4, 17])
+@pytest.mark.parametrize("depth", [1, 15, 84])
+def test_distances_from_codes(depth: int, n: int) -> None:
+    layers = Flatten(), Linear(12, depth, rng=draw), RBF(depth, 5, rng=draw)
+    compare(with_whole_numbers(Sequential(*layers)), whole(13, n, 3, 2, 2))
+
+
+@pytest.mark.parametrize("n", [1, 17])
+def test_the_squashing_function_is_right_to_float32_everywhere(n: int) -> None:
+    points = np.concatenate([np.linspace(-15, 15, 9000), np.geomspace(1e-30, 1, 900), -np.geomspace(1e-30, 1, 900)])
+    x = np.resize(np.concatenate([points, [0.0, -0.0, 1e30, -1e30]]), (n, 1, 40, 300)).astype(np.float32)
+    network = Sequential(ScaledTanh(), Flatten()).eval()
+    with kernels.use("batchlast"):
+        y = InferencePlan(network)(x)
+    wanted = (1.7159 * np.tanh(x.reshape(n, -1).astype(np.float64) * 2 / 3)).astype(np.float32)
+    assert np.abs(y - wanted).max() <= 4 * np.finfo(np.float32).eps
+    assert (np.abs(y - wanted) <= 8 * np.spacing(np.abs(wanted))).all()
+    x[...] = np.nan
+    with kernels.use("batchlast"):
+        assert np.isnan(InferencePlan(network)(x)).all()
+
+
+@pytest.mark.parametrize("n", [1, 4, 17])
+def test_squashed_layers_and_a_convolution_as_large_as_its_image(n: int) -> None:
+    layers = Conv2d(2, 3, 2, rng=draw), ScaledTanh(), Conv2d(3, 9, (4, 3), rng=draw), ScaledTanh(), Flatten()
+    compare(Sequential(*layers, Linear(9, 4, rng=draw), ScaledTanh()), whole(14, n, 2, 5, 4), limit=3e-6)
+
+
+@pytest.mark.parametrize("n", [1, 3, 20])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_criterion_of_1998_is_part_of_the_program(weighted: bool, n: int) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((n, 1, 4, 4)).astype(np.float32), rng.integers(0, 5, n)
+    weights = rng.uniform(0, 2, n) if weighted else None
+    network = Sequential(Flatten(), Linear(16, 6, rng=rng), ScaledTanh(), RBF(6, 5, rng=rng))
+    layers = LayerByLayer(deepcopy(network), map_criterion)
+    with kernels.use("batchlast"):
+        plan = TrainingPlan(network, map_criterion, LayerByLayer(network, map_criterion))
+        assert plan.step_bytes(x, n) is not None
+        found = plan.loss_and_gradient(x, y, weights)
+    wanted = layers.loss_and_gradient(x, y, weights)
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert normwise(plan.params.grad, layers.network.pack().grad) < 1e-5
 
 
 # --- batch norm: not exact

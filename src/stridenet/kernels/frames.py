@@ -14,6 +14,9 @@ from stridenet.kernels.operation import ADD, LANES, RELU, Code, registers
 load, store, spread, total = registers.load, registers.store, registers.spread, registers.total
 where_greater, where_equal, where_beaten = registers.where_greater, registers.where_equal, registers.where_beaten
 
+# Of Lambert's fraction u (135135 + 17325 u^2 + 378 u^4 + u^6) / (135135 + 62370 u^2 + 3150 u^4 + 28 u^6).
+A2, A4, A6, B2, B4, B6 = (np.float32(n / 135135) for n in (17325, 378, 1, 62370, 3150, 28))
+
 
 @kernel
 def rectify(op: Any, x: Any, y: Any, base: int) -> None:
@@ -39,6 +42,43 @@ def rectify_back(op: Any, x: Any, y: Any, z: Any, base: int) -> None:
             z_at = base + op.z + c * op.z_channel + h * op.z_row
             for w in range(0, op.columns * LANES, LANES):
                 store(y, y_at + w, where_greater(load(z, z_at + w), zero, load(x, x_at + w), zero))
+
+
+@kernel
+def squash(op: Any, x: Any, y: Any, base: int) -> None:
+    """y = 1.7159 tanh(2 x / 3), see `nn.classic`.
+
+    Lambert's continued fraction for the tangent of a quarter of the argument, good to float32, and twice the formula
+    tanh 2u = 2 tanh u / (1 + tanh^2 u), for p / q in place of tanh u. Beyond 9 the tangent is 1.
+    """
+    most, least, one = spread(np.float32(9)), spread(np.float32(-9)), spread(np.float32(1))
+    for c in range(op.channels):
+        for h in range(op.rows):
+            x_at = base + op.x + c * op.x_channel + h * op.x_row
+            y_at = base + op.y + c * op.y_channel + h * op.y_row
+            for w in range(0, op.columns * LANES, LANES):
+                u = spread(np.float32(2 / 3)) * load(x, x_at + w)
+                u = where_greater(u, most, most, where_greater(least, u, least, u)) * spread(np.float32(0.25))
+                s = u * u
+                p = u * (one + s * (spread(A2) + s * (spread(A4) + s * spread(A6))))
+                q = one + s * (spread(B2) + s * (spread(B4) + s * spread(B6)))
+                p, q = p * q + p * q, q * q + p * p
+                p, q = p * q + p * q, q * q + p * p
+                store(y, y_at + w, spread(np.float32(1.7159)) * p / q)
+
+
+@kernel
+def squash_back(op: Any, x: Any, y: Any, z: Any, base: int) -> None:
+    """y = x (2 / 3) (1.7159 - z^2 / 1.7159): x and y are gradients, z the output."""
+    top, bend = spread(np.float32(1.7159 * 2 / 3)), spread(np.float32(2 / 3 / 1.7159))
+    for c in range(op.channels):
+        for h in range(op.rows):
+            x_at = base + op.x + c * op.x_channel + h * op.x_row
+            y_at = base + op.y + c * op.y_channel + h * op.y_row
+            z_at = base + op.z + c * op.z_channel + h * op.z_row
+            for w in range(0, op.columns * LANES, LANES):
+                value = load(z, z_at + w)
+                store(y, y_at + w, load(x, x_at + w) * (top - bend * (value * value)))
 
 
 @kernel
@@ -223,3 +263,7 @@ def frame_operation(op: Any, tables: Any, x: Any, y: Any, z: Any, base: int) -> 
         normalize(op, x, y, base)
     elif op.code == Code.NORMALIZE_BACK:
         normalize_back(op, x, y, z, base, op.slot)
+    elif op.code == Code.SQUASH:
+        squash(op, x, y, base)
+    elif op.code == Code.SQUASH_BACK:
+        squash_back(op, x, y, z, base)

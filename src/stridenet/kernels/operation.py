@@ -72,21 +72,27 @@ class Code(IntEnum):
     MEAN_BACK = 27
     NORMALIZE = 28
     NORMALIZE_BACK = 29
+    SQUASH = 30
+    SQUASH_BACK = 31
 
     # of `pixels`
-    CLEAR = 30
-    CLEAR_MARGINS = 31
-    FLATTEN = 32
-    UNFLATTEN = 33
-    ADD_VECTOR = 34
-    DOT = 35
-    DOT_FEW = 36
-    MAX_PIXELS = 37
-    MAX_PIXELS_BACK = 38
-    MAX_PAIRS = 39
-    MAX_PAIRS_BACK = 40
-    MEAN_PIXELS = 41
-    MEAN_PIXELS_BACK = 42
+    CLEAR = 32
+    CLEAR_MARGINS = 33
+    FLATTEN = 34
+    UNFLATTEN = 35
+    ADD_VECTOR = 36
+    DOT = 37
+    DOT_FEW = 38
+    MAX_PIXELS = 39
+    MAX_PIXELS_BACK = 40
+    MAX_PAIRS = 41
+    MAX_PAIRS_BACK = 42
+    MEAN_PIXELS = 43
+    MEAN_PIXELS_BACK = 44
+    SUM_PAIRS = 45
+    SUM_PAIRS_BACK = 46
+    DISTANCES = 47
+    DISTANCES_BACK = 48
 
 
 class Operations:

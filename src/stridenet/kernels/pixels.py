@@ -138,6 +138,61 @@ def max_pairs_back(op: Any, m: Any, base: int) -> None:
 
 
 @kernel
+def sum_pairs(op: Any, m: Any, base: int, v: Any) -> None:
+    """y = w[c] times the sum of windows of 2 x 2 side by side + bias[c], and at z the sum; as `max_pairs`."""
+    for c in range(op.channels):
+        coefficient, bias = spread(v[op.w + c]), spread(v[op.bias + c])
+        for h in range(op.rows):
+            for q in range(0, op.columns * LANES, LANES):
+                x_at = base + op.x + c * op.x_channel + 2 * h * op.x_row + 2 * q
+                left, right = parted(m, x_at)
+                lower, corner = parted(m, x_at + op.x_row)
+                whole = (left + right) + (lower + corner)
+                store(m, base + op.z + c * op.z_channel + h * op.z_row + q, whole)
+                store(m, base + op.y + c * op.y_channel + h * op.y_row + q, coefficient * whole + bias)
+
+
+@kernel
+def sum_pairs_back(op: Any, m: Any, base: int, v: Any, g: Any) -> None:
+    """x = w[c] y in all pixels of each window, y the gradient, and the gradients of w and bias; `count` columns."""
+    for c in range(op.channels):
+        coefficient, weighted, plain = spread(v[op.w + c]), np.float32(0), np.float32(0)
+        for row in range(2 * op.rows):  # one after another: the last register of each reaches into the next
+            at = base + op.y + c * op.y_channel + row // 2 * op.y_row
+            z_at = base + op.z + c * op.z_channel + row // 2 * op.z_row
+            if row % 2 == 0:
+                for w in range(op.count):
+                    weighted += m[at + w] * m[z_at + w]
+                    plain += m[at + w]
+            for q in range(0, op.columns * LANES, LANES):
+                value = coefficient * load(m, at + q)
+                store_merged(m, base + op.x + c * op.x_channel + row * op.x_row + 2 * q, value, value)
+        g[op.w + c] += weighted
+        g[op.bias + c] += plain
+
+
+@kernel
+def distances(op: Any, m: Any, base: int) -> None:
+    """y[k] = minus the squared distance of the vector x from row k of w, `count` numbers of the shared memory."""
+    for k in range(op.channels):
+        value = np.float32(0)
+        for d in range(op.count):
+            way = m[base + op.x + d] - m[op.w + k * op.count + d]
+            value -= way * way
+        m[base + op.y + k] = value
+
+
+@kernel
+def distances_back(op: Any, m: Any, base: int) -> None:
+    """z = the gradient of the vector x of `distances`, from that of its y."""
+    for d in range(op.count):
+        value = np.float32(0)
+        for k in range(op.channels):
+            value += m[base + op.y + k] * (m[op.w + k * op.count + d] - m[base + op.x + d])
+        m[base + op.z + d] = value + value
+
+
+@kernel
 def mean_pixels(op: Any, tables: Any, m: Any, base: int) -> None:
     """As `frames.mean_taps`."""
     share = np.float32(1 / op.count)
@@ -190,3 +245,11 @@ def pixel_operation(op: Any, tables: Any, m: Any, base: int, v: Any, g: Any) -> 
         mean_pixels(op, tables, m, base)
     elif op.code == Code.MEAN_PIXELS_BACK:
         mean_pixels_back(op, tables, m, base)
+    elif op.code == Code.SUM_PAIRS:
+        sum_pairs(op, m, base, v)
+    elif op.code == Code.SUM_PAIRS_BACK:
+        sum_pairs_back(op, m, base, v, g)
+    elif op.code == Code.DISTANCES:
+        distances(op, m, base)
+    elif op.code == Code.DISTANCES_BACK:
+        distances_back(op, m, base)

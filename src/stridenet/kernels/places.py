@@ -6,6 +6,7 @@ are grouped by the taps that meet them: by the phase of the stride, and near the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,12 +51,10 @@ class Frame:
         return h * self.row + w * self.step
 
 
-def taps(frame: Frame, window: Window, depth: int) -> list[int]:
-    """How far each tap (c, r, s) of a window over `depth` channels is from the window's first."""
+def taps(frame: Frame, window: Window, channels: Sequence[int]) -> list[int]:
+    """How far each tap (c, r, s) of a window over these channels is from the window's first pixel in channel 0."""
     (R, S), (apart, aside) = window.kernel, window.dilation
-    return [
-        c * frame.channel + frame.place(r * apart, s * aside) for c in range(depth) for r in range(R) for s in range(S)
-    ]
+    return [c * frame.channel + frame.place(r * apart, s * aside) for c in channels for r in range(R) for s in range(S)]
 
 
 def starts(frame: Frame, window: Window, outputs: list[Pair]) -> list[int]:

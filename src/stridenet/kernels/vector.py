@@ -215,6 +215,14 @@ def _multiply(typing: Any, a: Any, b: Any) -> Any:
 # Numba compares the names of these arguments with those of the function returned, annotations included.
 
 
+@intrinsic
+def _divide(typing: Any, a: Any, b: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.fdiv(*values)
+
+    return vector(vector, vector), code
+
+
 @overload(operator.add)
 def _plus(a, b):
     return (lambda a, b: _add(a, b)) if a == b == vector else None
@@ -228,6 +236,11 @@ def _minus(a, b):
 @overload(operator.mul)
 def _times(a, b):
     return (lambda a, b: _multiply(a, b)) if a == b == vector else None
+
+
+@overload(operator.truediv)
+def _over(a, b):
+    return (lambda a, b: _divide(a, b)) if a == b == vector else None
 
 
 @intrinsic

@@ -6,6 +6,7 @@ One image or LANES of them, in a memory of blocks or in arrays of their own: the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
 from stridenet.kernels.operation import KEEP, LANES, POOL, RELU, Code, Operations
@@ -42,6 +43,14 @@ def _outer_tile(outs: int) -> Code:
     return Code(tile(outs, COLS) - Code.CORRELATE + Code.OUTER)
 
 
+class _Group(NamedTuple):
+    """Outputs that see the same channels, and how far their weights are behind the first of all."""
+
+    channels: Sequence[int]
+    outs: range
+    weights: int
+
+
 class Correlation(NamedTuple):
     """A convolution of images of one shape; its weights begin at `weight`, its biases at `bias`, -1 for none."""
 
@@ -49,20 +58,40 @@ class Correlation(NamedTuple):
     shape: tuple[int, int, int]  # (C, H, W)
     outs: int  # of all groups
     groups: int
+    table: tuple[tuple[int, ...], ...] = ()  # in place of groups: the channels that each output sees
+
+    @property
+    def area(self) -> int:
+        """The taps of a channel."""
+        return product(self.window.kernel)
 
     @property
     def depth(self) -> int:
-        """The taps of an output."""
-        return self.shape[0] // self.groups * product(self.window.kernel)
+        """The taps of an output, without a table."""
+        return self.shape[0] // self.groups * self.area
 
-    def _of_group(self) -> Pair:
-        """The channels and the outputs of a group."""
-        return self.shape[0] // self.groups, self.outs // self.groups
+    def _groups(self) -> list[_Group]:
+        if self.table:
+            before = accumulate((len(channels) * self.area for channels in self.table), initial=0)
+            return [
+                _Group(seen, range(k, k + 1), w) for k, (seen, w) in enumerate(zip(self.table, before, strict=False))
+            ]
+        C, K = self.shape[0] // self.groups, self.outs // self.groups
+        places = [(range(g * C, g * C + C), range(g * K, g * K + K)) for g in range(self.groups)]
+        return [_Group(channels, outs, outs[0] * self.depth) for channels, outs in places]
 
-    def _groups(self) -> list[tuple[int, int, int]]:
-        """Of each group its first channel, its first output, and how far its weights are behind the first."""
-        channels, outs = self._of_group()
-        return [(g * channels, g * outs, g * outs * self.depth) for g in range(self.groups)]
+    def _readers(self) -> list[tuple[range, list[Pair]]]:
+        """Channels that are seen by the same outputs, each of these with the place of its weights of the first."""
+        step = 1 if self.table else self.shape[0] // self.groups
+        found: list[tuple[range, list[Pair]]] = []
+        for c in range(0, self.shape[0], step):
+            seen = [
+                (k, g.weights + (i * len(g.channels) + g.channels.index(c)) * self.area)
+                for g in self._groups() if c in g.channels
+                for i, k in enumerate(g.outs)
+            ]  # fmt: skip
+            found.append((range(c, c + step), seen))
+        return found
 
     def forward(
         self,
@@ -76,7 +105,7 @@ class Correlation(NamedTuple):
         pool: tuple[Window, Frame | None] | None = None,
     ) -> None:
         """Emit y from x; its places are windows of four, where a 2x2 maximum follows, whose index may go to a frame."""
-        (channels, outs), (P, Q) = self._of_group(), self.window.output
+        P, Q = self.window.output
         order = register_starts(y, range(P), range(Q))
         targets = [y.place(h, w) for h, w in order]
         index = None if pool is None else pool[1]
@@ -84,39 +113,44 @@ class Correlation(NamedTuple):
             corners = outputs(pool[0])
             order = [(2 * h + r, 2 * w + s) for h, w in corners for r in (0, 1) for s in (0, 1)]
             targets = [y.place(h, w) for h, w in corners]
-        code = tile(outs, len(order))
         if len(order) >= COLS:
             order, targets = padded(order), targets if pool else padded(targets)
         fields = dict(
+            x=x.start,
             sources=ops.table(starts(x, self.window, order)),
             targets=ops.table(targets),
-            taps=ops.table(taps(x, self.window, channels)),
-            weights=ops.table(range(self.depth)),
             places=len(order),
-            count=self.depth,
-            w_step=self.depth,
             y_channel=y.channel,
-            channels=outs,
             extras=RELU * relu + POOL * (pool is not None) + KEEP * (index is not None),
         )
-        for c, k, w in self._groups():
-            z = 0 if index is None else index.start + k * y.channel
-            at = dict(x=x.start + c * x.channel, y=y.start + k * y.channel, z=z)
-            ops.emit(code, **at, w=weight + w, bias=bias if bias < 0 else bias + k, **fields)
+        for channels, outs, w in self._groups():
+            first, depth = outs[0], len(channels) * self.area
+            ops.emit(
+                tile(len(outs), len(order)),
+                **dict(y=y.start + first * y.channel, z=0 if index is None else index.start + first * y.channel),
+                **dict(w=weight + w, w_step=depth, bias=bias if bias < 0 else bias + first),
+                **dict(taps=ops.table(taps(x, self.window, channels)), weights=ops.table(range(depth)), count=depth),
+                channels=len(outs),
+                **fields,
+            )
 
     def dweight(self, ops: Operations, x: Frame, dy: Frame, *, weight: int) -> None:
         """Emit what adds to the gradient of the weights."""
-        (channels, outs), (P, Q) = self._of_group(), self.window.output
+        P, Q = self.window.output
         order = register_starts(dy, range(P), range(Q))
         fields = dict(
             sources=ops.table(starts(x, self.window, order)),
             targets=ops.table([dy.place(h, w) for h, w in order]),
-            taps=ops.table(padded(taps(x, self.window, channels))),
-            **dict(places=len(order), count=self.depth, channels=outs, y_channel=dy.channel),
+            **dict(x=x.start, places=len(order), y_channel=dy.channel),
         )
-        for c, k, w in self._groups():
-            at = dict(x=x.start + c * x.channel, y=dy.start + k * dy.channel, w=weight + w)
-            ops.emit(_outer_tile(outs), **at, **fields)
+        for channels, outs, w in self._groups():
+            ops.emit(
+                _outer_tile(len(outs)),
+                **dict(y=dy.start + outs[0] * dy.channel, w=weight + w, channels=len(outs)),
+                taps=ops.table(padded(taps(x, self.window, channels))),
+                count=len(channels) * self.area,
+                **fields,
+            )
 
     def parts(self, *, one: bool) -> tuple[Parts, Margins]:
         """The pixels of dx, by the taps that meet them, and the margin of dy that these read; `one` image by itself?
@@ -143,26 +177,28 @@ class Correlation(NamedTuple):
 
     def dx(self, ops: Operations, dy: Frame, dx: Frame, parts: Parts, *, weight: int) -> None:
         """Emit the gradient of x, part by part."""
-        (channels, outs), (R, S) = self._of_group(), self.window.kernel
+        S = self.window.kernel[1]
         for rows, columns in parts:
-            met = [(k, r, m, s, n) for k in range(outs)
+            met = [(r * S + s, dy.place(m, n))
                    for r, m in zip(rows.taps, rows.behind, strict=True)
                    for s, n in zip(columns.taps, columns.behind, strict=True)]  # fmt: skip
             sources = [dy.place(i, j) for i, j in register_starts(dy, rows.outputs, columns.outputs)]
             targets = [dx.place(h, w) for h, w in register_starts(dx, rows.pixels, columns.pixels)]
-            code = tile(channels, len(sources))
             if len(sources) >= COLS:
                 sources, targets = padded(sources), padded(targets)
             fields = dict(
-                sources=ops.table(sources),
-                targets=ops.table(targets),
-                taps=ops.table([k * dy.channel - dy.place(m, n) for k, _, m, _, n in met]),
-                weights=ops.table([k * self.depth + r * S + s for k, r, _, s, _ in met]),
-                **dict(places=len(sources), count=len(met), w_step=R * S, y_channel=dx.channel, channels=channels),
+                **dict(x=dy.start, w=weight, bias=-1, w_step=self.area, y_channel=dx.channel),
+                **dict(sources=ops.table(sources), targets=ops.table(targets), places=len(sources)),
             )
-            for c, k, w in self._groups():
-                at = dict(x=dy.start + k * dy.channel, y=dx.start + c * dx.channel, w=weight + w)
-                ops.emit(code, **at, bias=-1, **fields)
+            for channels, seen in self._readers():
+                ops.emit(
+                    tile(len(channels), len(sources)),
+                    **dict(y=dx.start + channels[0] * dx.channel, channels=len(channels)),
+                    taps=ops.table([k * dy.channel - behind for k, _ in seen for _, behind in met]),
+                    weights=ops.table([w + tap for _, w in seen for tap, _ in met]),
+                    count=len(seen) * len(met),
+                    **fields,
+                )
 
 
 def pooling(ops: Operations, window: Window, x: Frame, y: Frame) -> dict[str, int]:
@@ -172,7 +208,7 @@ def pooling(ops: Operations, window: Window, x: Frame, y: Frame) -> dict[str, in
         **dict(x=x.start, x_channel=x.channel, y=y.start, y_channel=y.channel, channels=x.shape[0]),
         sources=ops.table(starts(x, window, order)),
         targets=ops.table([y.place(h, w) for h, w in order]),
-        taps=ops.table(taps(x, window, 1)),
+        taps=ops.table(taps(x, window, [0])),
         places=len(order),
         count=product(window.kernel),
     )

@@ -18,6 +18,8 @@ from stridenet.kernels.tiles import COLS
 from stridenet.kernels.windows import index_of, pooling, tiled
 from stridenet.layout import Array
 from stridenet.nn.batch_norm import Statistics, given, gradients, merged
+from stridenet.nn.classic import RBF, ScaledTanh, TableConv2d, TrainableSubsampling2d
+from stridenet.nn.classic_nodes import Distances, Squash, Subsampling
 from stridenet.nn.layer import Layer, speaking_as
 from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
 from stridenet.nn.lowering import NONE, Node, NoPlanError, Program, Value, compact, copy, fields_of, rectified
@@ -260,6 +262,7 @@ def _flat(layers: Sequence[Layer]) -> list[Layer]:
 _KINDS = {
     *(Conv2d, Linear, ReLU, Flatten, MaxPool2d, AvgPool2d, GlobalAvgPool2d),
     *(BatchNorm2d, Dropout, Dropout2d, Residual, ZeroPadShortcut),
+    *(ScaledTanh, TrainableSubsampling2d, TableConv2d, RBF),
 }
 
 
@@ -272,10 +275,14 @@ def _node(p: Program, layers: list[Layer], x: Value) -> tuple[int, list[Node]]:
     match layer:
         case Conv2d():
             window = layer.window(x.shape)
-            if x.shape[1:] == window.kernel and window.padding == NONE and layer.groups == 1 and p.lanes > 1:
+            whole = x.shape[1:] == window.kernel and window.padding == NONE and layer.groups == 1
+            if whole and p.lanes > 1:
                 return 1 + relu, [Dense(p, x, layer, relu)]
             behind = layers[1 + relu] if len(layers) > 1 + relu else None
             pool = _quarter(behind, (layer.out_channels, *window.output)) if p.lanes > 1 else None
+            if whole and Flatten in kinds[: 2 if relu or kinds[:1] == [ScaledTanh] else 1]:
+                flat = Flattening(p, x)
+                return 1 + relu, [flat, Dense(p, flat.y, layer, relu)]
             if p.lanes == 1 and window.stride[1] > 1:
                 raise NoPlanError("neighbours in a row that are no neighbours in the image")
             return 1 + relu + (pool is not None), [Convolution(x, layer, relu, pool)]
@@ -294,7 +301,7 @@ def _node(p: Program, layers: list[Layer], x: Value) -> tuple[int, list[Node]]:
         case ReLU():
             return 1, [Rectifier(x)]
         case Flatten():
-            return 1, [Flattening(p, x)]
+            return 1, [Flattening(p, x)] if x.shape != p.vector(product(x.shape)) else []
         case MaxPool2d() | AvgPool2d():
             return 1, [Pooling(x, layer.window(x.shape), maximum=type(layer) is MaxPool2d)]
         case GlobalAvgPool2d():
@@ -302,6 +309,14 @@ def _node(p: Program, layers: list[Layer], x: Value) -> tuple[int, list[Node]]:
             return 1, [Pooling(x, Window((H, W), (H, W), NONE, (1, 1), (1, 1)), maximum=False)]
         case ZeroPadShortcut() if p.lanes > 1:
             return 1, [Shortcut(x, layer)]
+        case ScaledTanh():
+            return 1, [Squash(x)]
+        case TableConv2d():
+            return 1, [Convolution(x, layer)]
+        case TrainableSubsampling2d() if p.lanes == 1:
+            return 1, [Subsampling(x, layer)]
+        case RBF() if p.lanes == 1:
+            return 1, [Distances(p, x, layer)]
         case _:
             raise NoPlanError(repr(layer))
 

@@ -72,7 +72,7 @@ class _Plans:
             self._network.output_shape(shape)
         except ShapeError:  # the layers say what is wrong
             return None
-        for lanes in [1, LANES] if few else [LANES]:
+        for lanes in [1, LANES] if few else [LANES, 1]:
             try:
                 return Plan(self._network, shape, self._loss, lanes=lanes)
             except NoPlanError:

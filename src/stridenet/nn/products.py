@@ -6,6 +6,7 @@ from stridenet.kernels.operation import LANES, RELU, Code
 from stridenet.kernels.places import Frame, outputs
 from stridenet.kernels.tiles import TALL
 from stridenet.kernels.windows import Correlation, Parts, padded, register_starts, tile
+from stridenet.nn.classic import TableConv2d
 from stridenet.nn.layers import Conv2d, Linear
 from stridenet.nn.lowering import NONE, Node, NoPlanError, Program, Value, compact, copy, rectified
 from stridenet.shapes import Margins, Window, product
@@ -14,11 +15,12 @@ from stridenet.shapes import Margins, Window, product
 class Convolution(Node):
     """A convolution, the ReLU behind it, and a 2x2 maximum behind that."""
 
-    def __init__(self, x: Value, layer: Conv2d, relu: bool, pool: Window | None) -> None:
+    def __init__(self, x: Value, layer: Conv2d | TableConv2d, relu: bool = False, pool: Window | None = None) -> None:
         self.layer, self.relu, self.pool = layer, relu, pool
         C, H, W = x.shape
         self.window = layer.window(x.shape)
-        self.correlation = Correlation(self.window, (C, H, W), layer.out_channels, layer.groups)
+        groups, table = (layer.groups, ()) if isinstance(layer, Conv2d) else (1, layer.table)
+        self.correlation = Correlation(self.window, (C, H, W), layer.out_channels, groups, table)
         self.map = layer.out_channels, *self.window.output
         super().__init__(
             x, self.map if pool is None else (layer.out_channels, *pool.output), [layer.weight, layer.bias]

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from stridenet import layout
-from stridenet.kernels.operation import Code
+from stridenet.kernels.operation import KEEP, Code
 from stridenet.kernels.program import run
 from stridenet.kernels.signals import begin
 from stridenet.layout import Array
 from stridenet.nn.arrays import check
 from stridenet.nn.layer import Layer
-from stridenet.nn.losses import Loss, check_classes, cross_entropy, shares_of
+from stridenet.nn.losses import NO_CLASS, Loss, check_classes, cross_entropy, map_criterion, shares_of
 from stridenet.nn.lowering import NoPlanError, Program, Value
 from stridenet.nn.nodes import Normalization, trace
 from stridenet.nn.parameters import Parameter
@@ -31,6 +31,7 @@ MUCH = 500_000  # numbers to add up, worth waking the workers again
 MOST_SLICES = 8  # of a batch: so many workers can share it
 
 
+_COMPILED = cross_entropy, map_criterion
 _NO_TARGETS, NOTHING = np.zeros(1, np.int64), np.zeros(1, np.float32)
 
 
@@ -109,7 +110,7 @@ class Step:
     def train(self, x: Array, y: Array, weights: Array | None) -> float:
         """The loss of images x (N, C, H, W) with targets y and weights (N,) or None; adds to the gradient."""
         self.labels = y, weights
-        if self.plan.loss is cross_entropy:
+        if self.plan.loss in _COMPILED:
             check_classes("cross_entropy", self.scores, y)
             shares = self._even if weights is None else shares_of("cross_entropy", self.scores, weights)
             targets = np.require(y, np.int64, ["C", "A", "W"])  # read-only would be another type to the compiler
@@ -194,6 +195,10 @@ class Plan:
             dy = p.borrow(y.shape)
             if loss is cross_entropy:
                 p.emit(Code.CROSS_ENTROPY, **scores, y=dy.start)
+            elif loss is map_criterion:
+                place = p.for_all(1)
+                p.prepare.append(lambda step: step.memory.__setitem__(place, -NO_CLASS))
+                p.emit(Code.CROSS_ENTROPY, **scores, y=dy.start, w=place, extras=KEEP)
             else:
                 p.emit(Code.STORE, **scores)
                 p.join(partial(_judge, loss))
