@@ -122,6 +122,25 @@ def test_the_model_is_that_of_the_best_epoch(setup: experiment.Setup, tmp_path: 
     assert model.framing is not None
 
 
+def test_a_run_without_validation_images_keeps_its_last_epoch(
+    recipe_file: Path, small_data: Path, tmp_path: Path
+) -> None:
+    recipe = recipes.load(str(recipe_file))
+    recipe["data"]["validation"] = 0
+    setup, lines = prepare(recipe, open_data(str(small_data))), list[str]()
+    assert experiment.epochs_within(setup, 1e4) > 3
+    folder = make_folder(tmp_path / "run")
+    run = Run(setup, folder, echo=lines.append, bar=False, deadline=time.monotonic() + 1000)
+    assert run.train() is not None
+    assert lines[2] == "images   512 train, 0 validation, 99 test, 1x16x16 each"
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert all("validation_accuracy" not in row for row in history)
+    assert json.loads((folder / "results.json").read_text())["best_epoch"] == 2
+    assert {path.name for path in folder.iterdir()} == FILES
+    last, best = setup.network.state_dict(), load(folder).network.state_dict()
+    assert all(np.array_equal(last[name], value) for name, value in best.items())
+
+
 # What may be seen of the data
 
 

@@ -20,16 +20,17 @@ from stridenet.errors import ConfigError, DataError, printable, shown
 from stridenet.finetune import fine_tune
 from stridenet.model import Model
 from stridenet.nn.cost import cost, total
-from stridenet.nn.losses import Loss, cross_entropy, hinge, mse
+from stridenet.nn.losses import Loss, cross_entropy, hinge, map_criterion, mse, rbf_mse
 from stridenet.nn.sequential import Sequential
 from stridenet.optim import schedules
 from stridenet.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, RMSprop
+from stridenet.optim.levenberg import SDLM
 from stridenet.optim.optimizers import SGD, Optimizer
 from stridenet.shapes import by, choice, grouped, positive
 from stridenet.tables import construct
 from stridenet.train.callbacks import BestWeights
 from stridenet.train.memory import estimate, require_memory
-from stridenet.train.policies import EarlyStopping, ReduceOnPlateau, WeightAverage
+from stridenet.train.policies import CurvatureEstimate, EarlyStopping, ReduceOnPlateau, WeightAverage
 from stridenet.train.trainer import Callback, Trainer
 from stridenet.zoo import models
 from stridenet.zoo.recipes import Recipe
@@ -41,6 +42,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
     "rmsprop": RMSprop,
+    "sdlm": SDLM,
     "sgd": SGD,
 }
 SCHEDULES: dict[str, Callable[..., schedules.Schedule]] = {
@@ -48,17 +50,25 @@ SCHEDULES: dict[str, Callable[..., schedules.Schedule]] = {
     "cosine": schedules.cosine,
     "exponential": schedules.exponential,
     "one_cycle": schedules.one_cycle,
+    "piecewise": schedules.piecewise,
     "polynomial": schedules.polynomial,
     "step": schedules.step_decay,
 }
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "hinge": hinge, "mse": mse}
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "hinge": hinge,
+    "map": map_criterion,
+    "mse": mse,
+    "rbf_mse": rbf_mse,
+}
 POLICIES: dict[str, Callable[..., Callback]] = {
     "weight_average": WeightAverage,
     "reduce_on_plateau": ReduceOnPlateau,
     "early_stopping": EarlyStopping,
 }
-_OF_ANY_SCHEDULE = ("unit", "momentum", "warm_up")  # keys that no schedule takes itself
-_EVALUATION_BATCH = 256
+_OF_ANY_OPTIMIZER = ("lr", "decay_biases", "lr_scale")  # keys that none takes itself
+_OF_ANY_SCHEDULE = ("unit", "momentum", "warm_up")
+EVALUATION_BATCH = 256
 
 
 @dataclass
@@ -70,16 +80,21 @@ class Setup:
     network: Sequential
     pipeline: Pipeline
     train: Loader
-    validation: Loader
+    validation: Loader | None  # where no image is held out
     trainer: Trainer
     best: BestWeights
     framing: Framing | None
     notes: list[str]  # what was taken from another model, and what was not; for people
     threads: int
 
+    @property
+    def judged(self) -> int:
+        """How many images the validation after an epoch has."""
+        return 0 if self.validation is None else len(self.validation.dataset)
+
     def loader(self, dataset: Dataset) -> Loader:
         """Every image of `dataset` once, as the network sees it."""
-        return Loader(dataset, _EVALUATION_BATCH, transform=self.pipeline)
+        return Loader(dataset, EVALUATION_BATCH, transform=self.pipeline)
 
     def model(self) -> Model:
         """The network with the best weights so far, as a model that needs nothing else."""
@@ -139,8 +154,7 @@ def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = 
     """
     data, training = recipe["data"], recipe["train"]
     seed, batch_size = training["seed"], training["batch_size"]
-    with _speaking_of("data.validation"):
-        rest, held_out = splits.train.split(data["validation"], seed=seed)
+    rest, held_out = _held_out(recipe, splits.train)
     if "class_weights" in training:
         with _speaking_of("train.class_weights"):
             rest = rest.weigh(training["class_weights"])
@@ -148,25 +162,49 @@ def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = 
     augment = build_augmentations(data["augment"], rest.image_shape) if data["augment"] else None
     network = _network(recipe, pipeline, rest)
     notes = fine_tune(network, training, resume=resume)
-    train = Loader(rest, batch_size, transform=pipeline, augment=augment, shuffle=True, seed=seed)
-    validation = Loader(held_out, _EVALUATION_BATCH, transform=pipeline)
+    reshuffle = training.get("reshuffle", True)
+    if not reshuffle:
+        rest = rest.subset(seeding.stream(seed, "shuffle", 0).permutation(len(rest)))
+    train = Loader(
+        rest,
+        batch_size,
+        transform=pipeline,
+        augment=augment,
+        shuffle=reshuffle,
+        drop_last=training.get("drop_last", False),
+        seed=seed,
+    )
+    validation = None if held_out is None else Loader(held_out, EVALUATION_BATCH, transform=pipeline)
     best = BestWeights()
     if "clip_norm" in training:
         positive("recipe.train.clip_norm", "clip_norm", training["clip_norm"])
+    optimizer = _optimizer(recipe, network, steps_per_epoch=len(train))
     trainer = Trainer(
         network,
-        _optimizer(recipe, network, steps_per_epoch=len(train)),
+        optimizer,
         LOSSES[choice("recipe.train.loss", training["loss"], LOSSES)],
-        callbacks=[*_policies(training), best],
+        callbacks=[*_policies(training), *([CurvatureEstimate(train)] if isinstance(optimizer, SDLM) else []), best],
         seed=seed,
         clip_norm=training.get("clip_norm"),
         threads=threads,
     )
     shape = pipeline.output_shape(rest.image_shape)
     require_memory(total(cost(network, shape, batch_size=batch_size)).activation_bytes)  # or finding out takes too much
-    require_memory(estimate(trainer, train, validation))
+    require_memory(estimate(trainer, train, validation or Loader(rest, EVALUATION_BATCH, transform=pipeline)))
     framing = Framing.fit(rest.images)
     return Setup(recipe, splits, network, pipeline, train, validation, trainer, best, framing, notes, threads)
+
+
+def _held_out(recipe: Recipe, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
+    """What is left of the training images, and those held out for validation; 0 holds out none."""
+    part, training = recipe["data"]["validation"], recipe["train"]
+    judging = [key for key in ("early_stopping", "reduce_on_plateau") if key in training]
+    if part == 0 and judging:
+        raise ConfigError(f"recipe.data.validation: expected validation images for {judging[0]}, got 0")
+    if part == 0:
+        return dataset, None
+    with _speaking_of("data.validation"):
+        return dataset.split(part, seed=training["seed"])
 
 
 @contextmanager
@@ -182,7 +220,7 @@ def _network(recipe: Recipe, pipeline: Pipeline, dataset: Dataset) -> Sequential
     """The recipe's network with its start values, if it takes the images and gives a score for each class."""
     name, args, seed = recipe["model"]["name"], recipe["model"]["args"], recipe["train"]["seed"]
     got, classes = pipeline.output_shape(dataset.image_shape), len(dataset.classes)
-    fitting = {"classes": classes, "channels": got[0]}
+    fitting = {"classes": classes, "channels": got[0]} | ({"input_size": got[1]} if got[1] == got[2] else {})
     network = models.make(name, args, rng=seeding.stream(seed, "init"), fitting=fitting)
     want = network.input_shape
     if want is not None and want != got:
@@ -202,6 +240,7 @@ def _optimizer(recipe: Recipe, network: Sequential, *, steps_per_epoch: int) -> 
     arguments, entry = dict(recipe["optimizer"]), dict(recipe["schedule"])
     name, epochs = arguments.pop("name"), recipe["train"]["epochs"]
     known = inspect.signature(OPTIMIZERS[choice("recipe.optimizer.name", name, OPTIMIZERS)]).parameters
+    _tune(network, arguments.pop("decay_biases", False), arguments.pop("lr_scale", {}))
     momentum = entry.pop("momentum", None)
     given: dict[str, Any] = {"lr": _schedule(arguments.pop("lr"), entry, epochs, steps_per_epoch)}
     if momentum is not None:
@@ -219,7 +258,17 @@ def _optimizer(recipe: Recipe, network: Sequential, *, steps_per_epoch: int) -> 
         if momentum[0] < momentum[1]:
             raise ConfigError(f"recipe.schedule.momentum: expected [high, low], got {shown(momentum)}; turn them round")
         given |= {"momentum": cycle} if "momentum" in known else {"betas": (cycle, 0.999)}
-    return construct("recipe.optimizer", OPTIMIZERS, name, arguments, ("lr",), params=network.pack(), **given)
+    return construct("recipe.optimizer", OPTIMIZERS, name, arguments, _OF_ANY_OPTIMIZER, params=network.pack(), **given)
+
+
+def _tune(network: Sequential, decay_biases: bool, lr_scale: Mapping[str, Any]) -> None:
+    """Let the biases decay too, and give the parameters that `lr_scale` names their factor, before they are packed."""
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.trainable}
+    for parameter in trained.values():
+        parameter.decay = parameter.decay or decay_biases
+    for name, factor in lr_scale.items():
+        parameter = trained[choice("recipe.optimizer.lr_scale", name, trained)]
+        parameter.lr_scale = positive("recipe.optimizer.lr_scale", name, factor)
 
 
 def _schedule(lr: float, entry: Mapping[str, Any], epochs: int, steps_per_epoch: int) -> schedules.Schedule:

@@ -1,7 +1,7 @@
 """A run and its folder: what is written while a recipe is trained, and at the end.
 
 recipe.json         the whole recipe, with every default
-model.safetensors   the network of the best epoch so far, by validation accuracy
+model.safetensors   the network of the best epoch so far, by validation accuracy; without validation of the last
 history.jsonl       one line an epoch
 checkpoints/        where the run can be continued: step 0 and every epoch, the last two kept
 results.json        the test result, the versions and the machine
@@ -25,7 +25,7 @@ from typing import Any, cast
 import numpy as np
 
 from stridenet import kernels
-from stridenet.assembly import Setup as Setup, prepare as prepare
+from stridenet.assembly import EVALUATION_BATCH, Setup as Setup, prepare as prepare
 from stridenet.data.catalogue import open_data
 from stridenet.data.dataset import Splits
 from stridenet.errors import CheckpointCorruptError, ConfigError, printable
@@ -104,7 +104,7 @@ class Run:
     def _budget(self, deadline: float) -> TimeBudget:
         """Ends the training early enough for the test and the pictures."""
         test = self.setup.splits.test
-        images, reserve = len(self.setup.validation.dataset) + len(test), _reserve(test.classes)
+        images, reserve = self.setup.judged + len(test), _reserve(test.classes)
         return TimeBudget(max(deadline - time.monotonic(), 0.001), images=images, reserve=reserve)
 
     def train(self, *, resume: bool = False) -> Metrics | None:
@@ -151,8 +151,8 @@ class Run:
 
     def _header(self) -> None:
         recipe, splits, trainer = self.setup.recipe, self.setup.splits, self.setup.trainer
-        parts = self.setup.train.dataset, self.setup.validation.dataset, splits.test
-        train, validation, test = (grouped(len(part)) for part in parts)
+        counts = len(self.setup.train.dataset), self.setup.judged, len(splits.test)
+        train, validation, test = map(grouped, counts)
         network = f"{recipe['model']['name']}, {grouped(len(trainer.params))} parameters"
         network += " left to train" if "freeze" in recipe["train"] else ""
         self.echo(f"recipe   {printable(recipe['name'])}: {network}")
@@ -209,20 +209,20 @@ class Run:
 def epochs_within(setup: Setup, seconds: float) -> int:
     """How many epochs, with the test and the pictures behind them, fit into `seconds`; `setup` stays as it is.
 
-    A few steps and a batch of the validation images show the pace. They take a twentieth of `seconds`, or two steps.
+    A few steps and a batch of training images show the pace. They take a twentieth of `seconds`, or two steps.
     """
-    begin, test, judged = time.monotonic(), setup.splits.test, setup.validation.dataset
+    begin, test = time.monotonic(), setup.splits.test
     reserve = _reserve(test.classes)
     step, image = _pace(setup, seconds / 20)
     left = seconds - (time.monotonic() - begin) - reserve - len(test) * image
-    return max(int(left / (len(setup.train) * step + len(judged) * image)), 0)
+    return max(int(left / (len(setup.train) * step + setup.judged * image)), 0)
 
 
 def _pace(setup: Setup, patience: float) -> tuple[float, float]:
     """Seconds of a training step, and of an image that is evaluated."""
-    trainer, judged = setup.trainer, setup.validation.dataset
+    trainer, images = setup.trainer, setup.train.dataset
     tensors, meta = trainer.state()
-    few = setup.loader(judged.subset(np.arange(min(len(judged), setup.validation.batch_size))))
+    few = setup.loader(images.subset(np.arange(min(len(images), EVALUATION_BATCH))))
     with blas_threads():
         times = [time.monotonic()]
         for x, y, weights in islice(setup.train.epoch(0), _PACE):
@@ -281,7 +281,17 @@ def open_run(folder: Path) -> tuple[Recipe, Splits]:
     if not path.exists():
         raise FileNotFoundError(f"{printable(folder)}: expected a run folder with recipe.json, got none")
     recipe = recipes.from_record(from_json(read_regular(path, limit=MAX_BYTES), printable(path)), printable(path))
-    return recipe, open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
+    return recipe, data_of(recipe)
+
+
+def data_of(recipe: Recipe) -> Splits:
+    """The data that `recipe` names, split and sized as it says.
+
+    Raises:
+        DataError, FileNotFoundError, DownloadError: as `open_data`.
+    """
+    data = recipe["data"]
+    return open_data(data["name"], seed=recipe["train"]["seed"], size=data.get("size"))
 
 
 def is_finished(folder: Path) -> bool:

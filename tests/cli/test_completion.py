@@ -8,6 +8,7 @@ import pytest
 from click.shell_completion import BashComplete
 
 from stridenet import cli
+from stridenet.zoo import recipes
 
 
 def completed(*words: str) -> list[str]:
@@ -21,7 +22,7 @@ def completed(*words: str) -> list[str]:
     [
         (("tr",), ["train"]),
         (("train", "lenet5-d"), ["lenet5-digits"]),
-        (("train", ""), ["lenet5-digits", "lenet5-mnist"]),
+        (("train", ""), recipes.names()),
         (("train", "--data", "mn"), ["mnist"]),
         (("train", "--time"), ["--time-budget"]),
         (("train", "--kernels", ""), ["auto", "loops", "im2col", "batchlast"]),
@@ -30,7 +31,7 @@ def completed(*words: str) -> list[str]:
         (("recipes", "--show", "lenet5-m"), ["lenet5-mnist"]),
         (("summary", "lenet5-m"), ["lenet5-mnist"]),
         (("data", "ver"), ["verify"]),
-        (("data", "fetch", ""), ["mnist"]),
+        (("data", "fetch", ""), ["mnist", "cifar10"]),
         (("completion", ""), ["bash", "zsh", "fish"]),
     ],
 )

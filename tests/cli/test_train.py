@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -627,3 +628,86 @@ def struck(self, *arguments):
     assert done.returncode == 143, done.stderr
     expected = "stopped and saved in epoch 1, step 0; continue with: stridenet train --resume run\n"
     assert done.stderr == expected
+
+
+# Photos
+
+
+def write_photos(root: Path, data_folder: Path, classes: dict[str, int]) -> Path:
+    """So many of the JPEGs of each class of CIFAR-10, a folder for each class."""
+    path = data_folder / "cifar10" / "cifar10-jpeg.zip"
+    if not path.is_file():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no file {path}")
+    with zipfile.ZipFile(path) as archive:
+        for name, count in classes.items():
+            (root / name).mkdir(parents=True)
+            members = sorted(member for member in archive.namelist() if member.startswith(f"train/{name}/"))
+            for member in members[:count]:
+                (root / name / Path(member).name).write_bytes(archive.read(member))
+    return root
+
+
+@pytest.mark.big
+def test_a_folder_of_photos_is_trained_by_one_command(
+    tmp_path: Path, data_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_photos(tmp_path / "photos", data_folder, {"automobile": 66, "frog": 67, "ship": 67})
+    assert cli.run(["train", "--data", "photos"]) == 0
+    out, err = capfd.readouterr()
+    lines = out.splitlines()
+    assert err == ""
+    assert lines[0] == "recipe   none was named; the images have colours, so it is photos"
+    assert lines[1].startswith("recipe   photos: lenet5, ")
+    about = "3 classes; 32 x 32, --size takes another; a fifth held out for the test"
+    assert lines[2] == f"data     photos from {tmp_path / 'photos'} ({about})"
+    assert lines[3] == "images   144 train, 16 validation, 40 test, 3x32x32 each"
+    run = tmp_path / "runs" / "photos-photos-001"
+    test = json.loads((run / "results.json").read_text())["test"]
+    assert test["n"] == 40
+    assert test["correct"] >= 22  # chance gives 13 +- 3
+    model = load(run)
+    assert (model.classes, model.image_shape) == (("automobile", "frog", "ship"), (3, 32, 32))
+    assert cli.run(["evaluate", str(run)]) == 0
+    assert f"{100 * test['accuracy']:.2f} % of 40 images" in capfd.readouterr().out
+    photo = next((tmp_path / "photos" / "frog").iterdir())
+    assert cli.run(["predict", str(run), str(photo)]) == 0
+    assert capfd.readouterr().out.startswith(str(photo))
+
+
+@pytest.mark.big
+def test_the_size_of_photos_is_part_of_the_run(
+    tmp_path: Path, data_folder: Path, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    write_photos(tmp_path / "photos", data_folder, {"automobile": 20, "frog": 20})
+    size = ["--data", "photos", "--size", "20"]
+    assert cli.run(["train", *size, "--epochs", "2", "--out", "one"]) == 0
+    assert ", 3x20x20 each" in capfd.readouterr().out
+    assert json.loads(Path("one/recipe.json").read_text())["data"]["size"] == 20
+    assert load(tmp_path / "one").image_shape == (3, 20, 20)
+    assert cli.run(["evaluate", "one"]) == 0
+    assert cli.run(["evaluate", "one", "--data", "photos"]) == 0
+    Path("one/results.json").unlink()
+    assert cli.run(["train", "--resume", "one"]) == 0  # the same images again
+    assert cli.run(["train", "lenet5-mnist", *size, "--epochs", "1", "--out", "two"]) == 0  # it resizes to 28
+    assert load(tmp_path / "two").input_shape == (3, 28, 28)
+    capfd.readouterr()
+    assert cli.run(["train", "--data", "digits", "--size", "20"]) == 2
+    assert "expected no size but for a folder of pictures, got 20" in capfd.readouterr().err
+    assert cli.run(["train", *size[:3], "0"]) == 2
+    assert capfd.readouterr().err == "stridenet: recipe.data: expected size >= 1, got 0\n"
+
+
+def test_grey_pictures_get_the_recipe_for_digits(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        folder = tmp_path / "grey" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(folder / f"{i}.png")
+    assert cli.run(["train", "--data", "grey", "--epochs", "1", "--out", "run"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "recipe   lenet5-mnist: lenet5, 43 746 parameters"
+    assert ", 1x28x28 each" in lines[2]

@@ -49,7 +49,7 @@ def test_every_recipe_is_whole_and_can_be_trained(name: str) -> None:
     assert recipe["about"]["title"]
     assert recipes.check({k: v for k, v in recipe.items() if k != "name"}, name) == recipe
     assert recipes.from_record(from_json(to_json(recipe), "test"), "test") == recipe
-    shape = {"mnist": (1, 28, 28), "digits": (1, 8, 8)}[recipe["data"]["name"]]
+    shape = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "cifar10": (3, 32, 32)}[recipe["data"]["name"]]
     setup = experiment.prepare(recipe, noise(shape))
     steps = len(setup.train) * recipe["train"]["epochs"]
     rates = [setup.trainer.optimizer.lr(t) for t in range(steps)]
@@ -60,7 +60,9 @@ def test_every_recipe_is_whole_and_can_be_trained(name: str) -> None:
 
 
 def test_the_shipped_recipes_are_these() -> None:
-    assert recipes.names() == ["lenet5-digits", "lenet5-mnist"]
+    systems = [name for name in recipes.names() if name.startswith("s")]
+    assert [name for name in recipes.names() if name not in systems] == ["lenet5-digits", "lenet5-mnist", "photos"]
+    assert {name[:2] for name in systems} == {"s0", "s1", "s2", "s3", "s4"}
     assert recipes.DEFAULT in recipes.names()
     assert recipes.OFFLINE in recipes.names()
 
@@ -299,7 +301,7 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "loss": (
         {"train.loss": "msw"},
-        r"recipe\.train\.loss: expected one of cross_entropy, hinge, mse, got 'msw'; did you",
+        r"recipe\.train\.loss: expected one of cross_entropy, hinge, map, mse, rbf_mse, got 'msw'; did you",
     ),
     "model": ({"model.name": "resnet"}, r"recipe\.model\.name: expected one of lenet5, .*resnet20, got 'resnet'"),
     "argument": ({"model.args": {"clases": 10}}, r"recipe\.model lenet5: .*; did you mean 'classes'\?"),
@@ -370,7 +372,7 @@ WANTED: dict[str, tuple[dict[str, Any], str]] = {
         {"optimizer.name": "adagrad", "schedule.momentum": [0.9, 0.8]},
         r"recipe\.schedule\.momentum: expected an optimizer that has momentum, got adagrad",
     ),
-    "no validation": ({"data.validation": 0}, r"recipe\.data\.validation: expected part >= 1, got 0"),
+    "negative validation": ({"data.validation": -1}, r"recipe\.data\.validation: expected part >= 1, got -1"),
     "all validation": ({"data.validation": 1.0}, r"expected a fraction in \(0, 1\), got 1\.0"),
     "more validation": ({"data.validation": 5000}, r"expected a part of 1 to 199 of the 200 images, got 5000"),
 }
@@ -403,6 +405,7 @@ def test_every_schedule_can_be_named() -> None:
         ({"schedule.name": "cosine", "schedule.unit": "epoch"}, [0.1, 0.1]),
         ({"schedule.name": "step", "schedule.every": 5, "schedule.factor": 0.5}, [0.1, 0.1 * 0.5**4]),
         ({"schedule.name": "step", "schedule.milestones": [3, 9]}, [0.1, 0.1 * 0.01]),
+        ({"schedule": {"name": "piecewise", "milestones": [3, 9], "factors": [0.5, 0.3]}}, [0.1, 0.03]),
         ({"schedule.name": "exponential", "schedule.factor": 0.9}, [0.1, 0.1 * 0.9**22]),
         ({"schedule.name": "polynomial", "schedule.power": 2, "schedule.final": 0.02}, [0.1, 0.02 + 0.08 / 23**2]),
         ({"schedule.name": "one_cycle"}, [0.1 / 25, 0.1 / 25e4]),
@@ -434,6 +437,7 @@ OPTIMIZER_KEYS: dict[str, dict[str, Any]] = {
     "rmsprop": {"alpha": 0.9, "momentum": 0.5, "centered": True, "eps": 1e-6},
     "adagrad": {"lr_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-6},
     "adadelta": {"rho": 0.8, "eps": 1e-5},
+    "sdlm": {"mu": 0.5},
 }
 
 
@@ -513,4 +517,4 @@ def test_the_schema_is_the_one_of_the_default_recipe_and_more() -> None:
         for section, table in given.items():
             assert table.keys() <= recipes.SCHEMA[section].keys()
     assert not any(re.search(r"[^a-z_]", key) for table in recipes.SCHEMA.values() for key in table)
-    assert set(models.MODELS) == {"lenet5", "lenet5_batchnorm", "cifar_convnet", "resnet20"}
+    assert set(models.MODELS) == {"lenet5", "lenet5_1998", "pynet", "lenet5_batchnorm", "cifar_convnet", "resnet20"}

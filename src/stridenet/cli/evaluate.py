@@ -26,7 +26,7 @@ Examples:
 @model_argument()
 @click.option(
     "--data",
-    metavar="mnist|digits|DIR",
+    metavar="mnist|cifar10|digits|DIR",
     help="Data set whose test images are taken.  [default: the model's]",
     shell_complete=complete_data,
 )
@@ -36,7 +36,7 @@ def evaluate(model: Path, data: str | None, batch_size: int, as_json: bool) -> N
     """Print the accuracy of MODEL on a test set."""
     from stridenet import kernels
     from stridenet.assembly import LOSSES
-    from stridenet.data.catalogue import open_data
+    from stridenet.data.catalogue import has_pictures, open_data
     from stridenet.data.loader import Loader
     from stridenet.model import load
     from stridenet.nn.losses import cross_entropy
@@ -48,7 +48,8 @@ def evaluate(model: Path, data: str | None, batch_size: int, as_json: bool) -> N
     if not isinstance(source, str):
         raise ConfigError("evaluate: expected --data, the model does not say on what it was trained")
     seed = _entry(loaded, "train", "seed")
-    splits = open_data(source, seed=seed if isinstance(seed, int) and seed >= 0 else 0)
+    size = loaded.image_shape[1] if has_pictures(source) else None  # what the model was trained on
+    splits = open_data(source, seed=seed if isinstance(seed, int) and seed >= 0 else 0, size=size)
     if splits.test.classes != loaded.classes:
         raise ConfigError(
             f"evaluate: expected the classes {loaded.classes}, got {splits.test.classes} in {splits.name}"

@@ -40,5 +40,6 @@ def recipes(show: str | None, as_json: bool) -> None:
     if as_json:
         echo_json([{"name": name, "title": title} for name, title in titles.items()])
         return
+    width = max(map(len, titles)) + 3
     for name, title in titles.items():
-        click.echo(f"{name:<16}{title}")
+        click.echo(f"{name:<{width}}{title}")

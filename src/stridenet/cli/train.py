@@ -33,6 +33,7 @@ Examples:
   stridenet train lenet5-digits --seeds 0-4     five runs, their mean and its interval
   stridenet train --time-budget 60s             done within a minute, with the best weights
   stridenet train --data my_idx_files/          the same network on other data
+  stridenet train --data my_photos/ --size 48   on photos in a folder for each class, 48 x 48
   stridenet train my_recipe.toml --out runs/a   your own recipe, in a folder of your choice
   stridenet train my_recipe.toml --init runs/a --freeze 6
   stridenet train --resume runs/lenet5-mnist-001
@@ -131,7 +132,6 @@ class _Session(NamedTuple):
     def run_series(self, series: Series) -> None:
         """Train with every seed whose run is not done, then say what all of them found."""
         from stridenet import experiment
-        from stridenet.data.catalogue import open_data
 
         open_seeds = [seed for seed in series.seeds if not series.finished(seed)]
         try:
@@ -141,7 +141,7 @@ class _Session(NamedTuple):
                     recipe, splits = experiment.open_run(folder)
                 else:
                     recipe = series.recipe_of(seed)
-                    splits = open_data(recipe["data"]["name"], seed=seed)
+                    splits = experiment.data_of(recipe)
                 setup = self.prepare(recipe, splits, resume=resume)
                 folder.mkdir(exist_ok=True)
                 self.run(setup, folder, resume=resume, whole=series.folder, runs=len(open_seeds) - i)
@@ -163,10 +163,11 @@ class _Session(NamedTuple):
 @click.argument("recipe", required=False, shell_complete=complete_recipe)
 @click.option(
     "--data",
-    metavar="mnist|digits|DIR",
-    help="Data set, or a folder of the four IDX files.",
+    metavar="mnist|cifar10|digits|DIR",
+    help="Data set, or a folder of one: pictures in a folder for each class, IDX files, CIFAR-10 or TinyImageNet.",
     shell_complete=complete_data,
 )
+@click.option("--size", type=int, help="Side of the images, in pixels, that a folder of pictures gives.")
 @click.option("--epochs", type=int, help="Passes over the training images.")
 @click.option("--batch-size", type=int, help="Images a step.")
 @click.option("--lr", type=float, help="Learning rate, at its peak.")
@@ -277,18 +278,19 @@ def _settings_and_data(
 ) -> tuple[Recipe, Splits]:
     """The recipe with the changes of the command line, and its data.
 
-    Who names neither gets the digits if MNIST is away.
+    Who names neither gets the digits if MNIST is away. Who names data alone gets the recipe for images of their
+    channels.
     """
-    from stridenet.data.catalogue import open_data
+    from stridenet.experiment import data_of
     from stridenet.zoo import recipes
 
-    fallback = name is None and data is None
+    fallback, unnamed = name is None and data is None, name is None
     if name is None:
         name = recipes.OFFLINE if data == "digits" else recipes.DEFAULT
     recipe = _changed(_with_places(recipes.load(name), name), data, changes)
     session.compile()
     try:
-        return recipe, open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
+        splits = data_of(recipe)
     except DownloadError:
         if not fallback:
             raise
@@ -297,7 +299,11 @@ def _settings_and_data(
             " for MNIST put its four files into a folder and give --data FOLDER, or set STRIDENET_DATA"
         )
         recipe = _changed(recipes.load(recipes.OFFLINE), None, changes)
-        return recipe, open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
+        return recipe, data_of(recipe)
+    if unnamed and splits.train.image_shape[0] == 3:
+        session.echo(f"recipe   none was named; the images have colours, so it is {recipes.COLOUR}")
+        recipe = _changed(recipes.load(recipes.COLOUR), data, changes)
+    return recipe, splits
 
 
 def _name(recipe: Recipe, data: str | None) -> str:
@@ -318,7 +324,7 @@ def _with_places(recipe: Recipe, file: str) -> Recipe:
     return recipe
 
 
-_SECTIONS = {"lr": "optimizer"}  # of the keys that options set; of all others it is [train]
+_SECTIONS = {"lr": "optimizer", "size": "data"}  # of the keys that options set; of all others it is [train]
 
 
 def _changed(recipe: Recipe, data: str | None, changes: dict[str, Any]) -> Recipe:

@@ -50,8 +50,8 @@ def step_bytes(network: Layer, images: Callable[[int], Array], n: int, loss: Los
     return _bytes(n, images, lambda x: objective.loss_and_gradient(x, np.zeros(len(x), np.int64)))
 
 
-def estimate(trainer: Trainer, train: Loader, validation: Loader) -> int:
-    """The bytes that `trainer` will take at its peak, beyond what the process holds now."""
+def estimate(trainer: Trainer, train: Loader, judged: Loader) -> int:
+    """The bytes that `trainer` will take at its peak, beyond what the process holds now; `judged` is evaluated."""
     objective, network = trainer.objective, deepcopy(trainer.network).eval()
 
     def step(n: int) -> int:
@@ -59,12 +59,12 @@ def estimate(trainer: Trainer, train: Loader, validation: Loader) -> int:
         return step_bytes(trainer.network, lambda n: _images(train, n), objective.at_once(n), trainer.loss)
 
     def forward(n: int) -> int:
-        return _bytes(n, lambda n: _images(validation, n), network.forward)
+        return _bytes(n, lambda n: _images(judged, n), network.forward)
 
     plan = _plan_bytes(train, objective)
     training = _batch_bytes(train, step if plan is None else None)
-    again = _plan_bytes(validation, InferencePlan(network, threads=objective.threads))
-    evaluating = (again or 0) + _batch_bytes(validation, forward if again is None else None)
+    again = _plan_bytes(judged, InferencePlan(network, threads=objective.threads))
+    evaluating = (again or 0) + _batch_bytes(judged, forward if again is None else None)
     tensors, _ = trainer.state()
     own = sum(tensor.nbytes for tensor in tensors.values())
     best = sum(tensor.nbytes for tensor in trainer.network.state_dict().values())

@@ -19,6 +19,7 @@ from stridenet.strictjson import to_json
 Recipe = dict[str, Any]
 DEFAULT = "lenet5-mnist"
 OFFLINE = "lenet5-digits"  # for want of MNIST
+COLOUR = "photos"  # where no recipe is named, and the images of the data that are have colours
 _MAX_BYTES = 2**20
 _LONG_KEY = re.compile(r"""^[ \t]*(?:(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*){32}""", re.MULTILINE)
 
@@ -49,6 +50,7 @@ SCHEMA: dict[str, dict[str, _Key]] = {
     "model": {"name": _Key(_TEXT, required=True), "args": _Key(_TABLE, {})},
     "data": {
         "name": _Key(_TEXT, required=True),
+        "size": _Key(_WHOLE, minimum=1),
         "validation": _Key(_NUMBER, 0.1),
         "transform": _Key(_LIST, [{"name": "normalize"}]),
         "augment": _Key(_LIST, []),
@@ -66,14 +68,18 @@ SCHEMA: dict[str, dict[str, _Key]] = {
         "centered": _Key(_FLAG),
         "lr_decay": _Key(_NUMBER),
         "initial_accumulator_value": _Key(_NUMBER),
+        "mu": _Key(_NUMBER),
         "weight_decay": _Key(_NUMBER, 0.0),
         "decay_mode": _Key(_TEXT, "l2"),
+        "decay_biases": _Key(_FLAG),
+        "lr_scale": _Key(_TABLE),
     },
     "schedule": {
         "name": _Key(_TEXT, "constant"),
         "unit": _Key(_TEXT, "step"),
         "every": _Key(_WHOLE),
         "milestones": _Key(_LIST),
+        "factors": _Key(_LIST),
         "factor": _Key(_NUMBER),
         "power": _Key(_NUMBER),
         "final": _Key(_NUMBER),
@@ -87,6 +93,8 @@ SCHEMA: dict[str, dict[str, _Key]] = {
         "epochs": _Key(_WHOLE, required=True, minimum=1),
         "batch_size": _Key(_WHOLE, required=True, minimum=1),
         "seed": _Key(_WHOLE, 0, minimum=0),
+        "reshuffle": _Key(_FLAG),
+        "drop_last": _Key(_FLAG),
         "loss": _Key(_TEXT, "cross_entropy"),
         "class_weights": _Key(_TEXT_OR_LIST),
         "clip_norm": _Key(_NUMBER),
@@ -104,7 +112,12 @@ SCHEMA: dict[str, dict[str, _Key]] = {
         ),
         "weight_average": _Key(_TABLE, keys={"decay": _Key(_NUMBER), "start_epoch": _Key(_WHOLE)}),
     },
-    "published": {"test": _Key(_NUMBER), "train": _Key(_NUMBER), "source": _Key(_TEXT)},
+    "published": {
+        "test": _Key(_NUMBER),
+        "validation": _Key(_NUMBER),
+        "train": _Key(_NUMBER),
+        "source": _Key(_TEXT),
+    },
     "notes": {"expected_findings": _Key(_LIST, [])},
 }
 
