@@ -1,0 +1,1 @@
+"""What lets other people's programs and files work with stridenet."""
