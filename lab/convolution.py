@@ -1,8 +1,10 @@
-"""Three ways to convolve, each a step from one Python iteration per output towards one matrix product.
+"""Five ways to convolve. The first three, of report S0, go from one Python iteration per output to one matrix product.
 
     loops     every output by itself: the sum of a window times a filter
     im2col    the windows of an image are copied into columns, position by position; then a product for the image
     strided   the windows are a view; one copy and one product for the whole batch
+    offsets   no windows: for each tap of the kernel the image, moved by the tap's place, times the tap's weights
+    fft       no taps: a convolution of images is a product of their Fourier transforms
 
 x is (N, C, H, W), weight (K, C, R, S), bias (K,), y and dy (N, K, P, Q), with P = (H + 2 padding - R) // stride + 1.
 Each forward returns y and what its backward needs; each backward returns dx, dweight and dbias.
@@ -128,3 +130,56 @@ def backward_strided(dy: Array, saved: Saved) -> tuple[Array, Array, Array]:
     turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3).reshape(weight.shape[1], -1)  # (C, K*R*S)
     dpadded = (_columns(spread, (R, S), 1) @ turned.T).reshape(N, H, W, -1).transpose(0, 3, 1, 2)
     return _crop(dpadded, padding), dweight, dy.sum(axis=(0, 2, 3))
+
+
+def _moved(padded: Array, r: int, s: int, output: tuple[int, int], stride: int) -> Array:
+    """What tap (r, s) sees in all windows at once, (N, C, P, Q): a view."""
+    (P, Q), (down, right) = output, (r, s)
+    return padded[:, :, down : down + P * stride : stride, right : right + Q * stride : stride]
+
+
+def forward_offsets(x: Array, weight: Array, bias: Array, *, stride: int = 1, padding: int = 0) -> tuple[Array, Saved]:
+    """R S products, each of the moved image with the weights (K, C) of one tap, added up."""
+    padded = _pad(x, padding)
+    output = _output(padded, weight, stride)
+    y = np.zeros((len(x), len(weight), *output), x.dtype)
+    for r, s in np.ndindex(weight.shape[2:]):
+        y += np.einsum("kc,ncpq->nkpq", weight[:, :, r, s], _moved(padded, r, s, output, stride))
+    return y + bias[:, None, None], Saved(padded, None, weight, stride, padding)
+
+
+def backward_offsets(dy: Array, saved: Saved) -> tuple[Array, Array, Array]:
+    """Tap by tap too: the same moved images, read for dweight and added to for dx."""
+    padded, _, weight, stride, padding = saved
+    dpadded, dweight = np.zeros_like(padded), np.zeros_like(weight)
+    for r, s in np.ndindex(weight.shape[2:]):
+        dweight[:, :, r, s] = np.einsum("nkpq,ncpq->kc", dy, _moved(padded, r, s, dy.shape[2:], stride))
+        _moved(dpadded, r, s, dy.shape[2:], stride)[...] += np.einsum("kc,nkpq->ncpq", weight[:, :, r, s], dy)
+    return _crop(dpadded, padding), dweight, dy.sum(axis=(0, 2, 3))
+
+
+def _spectrum(x: Array, size: tuple[int, ...]) -> Array:
+    """The transform of the last two axes, filled up with zeros to `size`: no sum that is kept wraps around."""
+    return np.fft.rfft2(x, size)
+
+
+def forward_fft(x: Array, weight: Array, bias: Array, *, stride: int = 1, padding: int = 0) -> tuple[Array, Saved]:
+    """Correlation is the product with the conjugate. All places are computed; a stride then takes some of them."""
+    padded = _pad(x, padding)
+    (P, Q), size = _output(padded, weight, stride), padded.shape[2:]
+    product = np.einsum("ncij,kcij->nkij", _spectrum(padded, size), _spectrum(weight, size).conj())
+    y = np.fft.irfft2(product, size)[:, :, : P * stride : stride, : Q * stride : stride] + bias[:, None, None]
+    return y.astype(x.dtype), Saved(padded, None, weight, stride, padding)
+
+
+def backward_fft(dy: Array, saved: Saved) -> tuple[Array, Array, Array]:
+    """dweight correlates the image with dy, dx convolves dy with the filters: one product of spectra each."""
+    padded, _, weight, stride, padding = saved
+    (P, Q), (R, S), size = dy.shape[2:], weight.shape[2:], padded.shape[2:]
+    spread = np.zeros((*dy.shape[:2], *size), dy.dtype)
+    spread[:, :, : P * stride : stride, : Q * stride : stride] = dy
+    spectrum = _spectrum(spread, size)
+    dweight = np.fft.irfft2(np.einsum("nkij,ncij->kcij", spectrum.conj(), _spectrum(padded, size)), size)
+    dpadded = np.fft.irfft2(np.einsum("nkij,kcij->ncij", spectrum, _spectrum(weight, size)), size)
+    dx = _crop(dpadded, padding).astype(dy.dtype)
+    return dx, dweight[:, :, :R, :S].astype(dy.dtype), dy.sum(axis=(0, 2, 3))

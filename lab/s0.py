@@ -3,7 +3,8 @@
     python -m lab.s0
 
 Every technique of the report is written anew in `lab`, on arrays in C order, and runs here, beside the times that the
-report printed for its own machine. stridenet has its arrays batch innermost. float32, one thread, medians.
+report printed for its own machine; two more convolutions run with them. stridenet has its arrays batch innermost.
+float32, one thread, medians.
 """
 
 from __future__ import annotations
@@ -33,11 +34,15 @@ def convolutions() -> tuple[Calls, Calls]:
         "loops": partial(convolution.forward_loops, x, weight, bias),
         "im2col": partial(convolution.forward_im2col, x, weight, bias),
         "strided": partial(convolution.forward_strided, x, weight, bias),
+        "offsets": partial(convolution.forward_offsets, x, weight, bias),
+        "fft": partial(convolution.forward_fft, x, weight, bias),
     }
     ways: dict[str, Callable[..., Any]] = {
         "loops": convolution.backward_loops,
         "im2col": convolution.backward_im2col,
         "strided": convolution.backward_strided,
+        "offsets": convolution.backward_offsets,
+        "fft": convolution.backward_fft,
     }
     ours = partial(functional.conv2d, layout.to_batch_inner(x), weight, bias)
     return _with_ours(forward, ways, ours, functional.conv2d_backward)

@@ -1,21 +1,27 @@
-"""Bugs of five reports on networks written by hand, each as a test under the name of its bug.
+"""Bugs of five reports on networks written by hand: each is hung up here, and caught.
 
-Most stand beside the code that they concern, marked with their number: `promise("B1")` and so on. Here are those that
-concern a whole run.
+The checks are in `exhibits`, the wrong code in `lab.museum`, what there is to say in docs/museum.md. Tests that prove
+more than a check needs stand beside the code that they concern, marked with the number of their bug: `promise("B1")`
+and so on. Here are those that concern a whole run.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from exhibits import EXHIBITS, Exhibit
+from lab import museum
 from stridenet import experiment
 from stridenet.data.catalogue import open_data
 from stridenet.data.dataset import Dataset
 from stridenet.data.loader import Loader
+from stridenet.data.transforms import Normalize
 from stridenet.nn.layers import Flatten, Linear
 from stridenet.nn.plan import InferencePlan
 from stridenet.nn.sequential import Sequential
@@ -25,6 +31,67 @@ from stridenet.optim.schedules import step_decay
 from stridenet.train.callbacks import BestWeights
 from stridenet.train.trainer import Callback, Trainer
 from stridenet.zoo import recipes
+from stridenet.zoo.models import lenet5
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "museum.md"
+BUGS = [f"B{i}" for i in range(1, 27)]
+
+
+def name_of(thing: Any) -> str:
+    return "-".join(map(name_of, thing)) if isinstance(thing, tuple) else thing.__name__
+
+
+every_exhibit = pytest.mark.parametrize("shown", EXHIBITS, ids=lambda shown: f"{shown.bug}-{name_of(shown.wrong)}")
+
+
+@every_exhibit
+def test_the_check_passes_on_our_code(shown: Exhibit) -> None:
+    shown.check(shown.ours)
+
+
+@every_exhibit
+def test_the_check_catches_the_bug(shown: Exhibit) -> None:
+    with np.errstate(all="ignore"), pytest.raises(shown.shows):
+        shown.check(shown.wrong)
+
+
+def test_every_bug_is_on_show_and_nothing_lies_in_the_cellar() -> None:
+    assert sorted({shown.bug for shown in EXHIBITS}, key=BUGS.index) == BUGS
+    on_show = {
+        part for shown in EXHIBITS for part in (shown.wrong if isinstance(shown.wrong, tuple) else [shown.wrong])
+    }
+    own = [thing for thing in vars(museum).values() if getattr(thing, "__module__", "") == museum.__name__]
+    assert [thing.__name__ for thing in own if not thing.__name__.startswith("_") and thing not in on_show] == []
+
+
+def test_the_page_has_every_bug_with_its_code_and_its_check() -> None:
+    _title, *parts = re.split(r"^### (B\d+): .+\n", PAGE.read_text("utf-8"), flags=re.MULTILINE)
+    assert sorted(parts[::2], key=BUGS.index) == BUGS
+    for bug, text in zip(parts[::2], parts[1::2], strict=True):
+        assert re.findall(r"^- \*\*(\w[\w ]+)\.\*\*", text, re.MULTILINE) == ["Where", "Caught by", "Cost"]
+        shown = [each for each in EXHIBITS if each.bug == bug]
+        names = {name for each in shown for name in name_of(each.wrong).split("-") if hasattr(museum, name)}
+        assert names | {each.check.__name__ for each in shown} == set(re.findall(r"`(\w+)`", text))
+    assert "(museum.md)" in (PAGE.parent / "systems.md").read_text("utf-8")
+    assert len(inspect.getsource(museum).splitlines()) <= 400
+
+
+@pytest.mark.slow
+@pytest.mark.big
+def test_what_b1_costs(mnist_folder: Path) -> None:
+    """The recipe of S1b. Filters whose gradients are never stored never move, as those that are frozen."""
+    splits, accuracies = open_data(str(mnist_folder)), []
+    transform = Normalize([0.1307], [1.0])
+    for frozen in (0, 3), ():
+        network = lenet5(rng=np.random.default_rng(0))
+        for i in frozen:
+            network.layers[i].freeze()
+        trainer = Trainer(network, SGD(network.pack(), 64 * 1e-4))
+        trainer.fit(Loader(splits.train, 64, transform=transform, shuffle=True), epochs=21)  # of 938 iterations
+        accuracies.append(trainer.evaluate(Loader(splits.test, 250, transform=transform)).accuracy)
+    wrong, right = accuracies
+    assert 0.95 < wrong < 0.972
+    assert right > 0.98
 
 
 def make(**options: Any) -> Trainer:

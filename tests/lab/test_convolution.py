@@ -8,9 +8,10 @@ import pytest
 from helpers import normwise
 from lab import convolution
 from stridenet.kernels import loops
+from stridenet.nn import functional as F
 from stridenet.shapes import padding_margins, window
 
-WAYS = ["loops", "im2col", "strided"]
+WAYS = ["loops", "im2col", "strided", "offsets", "fft"]
 
 
 def draw(N: int, C: int, K: int, kernel: tuple[int, int], size: tuple[int, int]) -> tuple[Any, ...]:
@@ -53,3 +54,14 @@ def test_float32_stays_float32(way: str) -> None:
     y, saved = getattr(convolution, f"forward_{way}")(x, weight, bias, padding=1)
     gradients = getattr(convolution, f"backward_{way}")(y, saved)
     assert {array.dtype for array in (y, *gradients)} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_is_our_convolution_and_its_gradients(way: str) -> None:
+    x, weight, bias = draw(3, 2, 4, (3, 2), (7, 8))
+    y, saved = getattr(convolution, f"forward_{way}")(x, weight, bias, stride=2, padding=1)
+    wanted, kept = F.conv2d(x, weight, bias, stride=2, padding=1)
+    assert normwise(y, wanted) <= 1e-13
+    for ours, theirs in zip(F.conv2d_backward(y, kept), getattr(convolution, f"backward_{way}")(y, saved), strict=True):
+        assert ours is not None
+        assert normwise(theirs, ours) <= 1e-13

@@ -16,6 +16,7 @@ def test_every_technique_runs_beside_its_published_time() -> None:
         for direction, published in zip(("forward", "backward"), times, strict=True)
         for name, time in [
             *zip(("loops", "im2col", last), published, strict=True),
+            *((more, None) for more in ("offsets", "fft") if work == "conv"),
             ("stridenet im2col", None),
             ("stridenet batchlast", None),
         ]
