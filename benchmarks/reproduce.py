@@ -25,7 +25,7 @@ from stridenet.zoo import recipes
 NAMES = ("lenet5-mnist", "lenet5-digits")
 
 
-def run(recipe: dict[str, Any], folder: Path) -> None:
+def run(recipe: dict[str, Any], folder: Path, threads: int = 1) -> None:
     """Bring the run in `folder` to its end, wherever it is."""
     if (folder / "recipe.json").exists() and json.loads((folder / "recipe.json").read_text("utf-8")) != recipe:
         raise SystemExit(f"{folder} holds a run of another recipe: remove it, or give another --runs")
@@ -34,7 +34,7 @@ def run(recipe: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     begun = any((folder / "checkpoints").glob("step-*.safetensors"))
     splits = open_data(recipe["data"]["name"], seed=recipe["train"]["seed"])
-    experiment.Run(experiment.prepare(recipe, splits), folder, echo=print).train(resume=begun)
+    experiment.Run(experiment.prepare(recipe, splits, threads=threads), folder, echo=print).train(resume=begun)
 
 
 def collect(folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import record
 from runners import Runner, RunnerError, in_turns, ratio
 from works import ONNX, OURS, PEERS, SGEMM, SGEMM_SIZE, THREADS, Work, convolution, serve
 
+from stridenet.nn.losses import map_criterion
 from stridenet.zoo import models
 
 AGREE = 1e-4  # the sides' losses and scores, relative to the largest
@@ -60,6 +61,11 @@ WORKS: dict[str, tuple[str, Work, dict[str, float]]] = {
     "online": (
         "LeNet-5 online learning: batch 1, plain SGD",
         Work("training", models.lenet5, 1, momentum=0.0),
+        {PYTORCH: 10},
+    ),
+    "online-1998": (
+        "LeNet-5 of 1998, online learning: batch 1, plain SGD",
+        Work("training", models.lenet5_1998, 1, momentum=0.0, loss=map_criterion),
         {PYTORCH: 10},
     ),
     "conv-forward": ("Conv 6@5x5 on 16x1x28x28, forward", Work("convolution", convolution, 16), {}),

@@ -1,4 +1,4 @@
-"""Make docs/results.md, docs/benchmarks.md and its charts from the JSON files of docs/results.
+"""Make docs/results.md, docs/benchmarks.md, the figures of docs/systems and all charts from the files of docs/results.
 
 python benchmarks/tables.py
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import speed_page
+import systems_page
 from pages import machines, percent, table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -130,7 +131,11 @@ def main() -> None:
     for page, make in (("results.md", render), ("benchmarks.md", speed_page.render)):
         (DOCS / page).write_text(make(DOCS / "results"), "utf-8")
         print(f"written to docs/{page}")
+    for page in (DOCS / "systems.md", *sorted((DOCS / "systems").glob("*.md"))):
+        page.write_text(systems_page.fill(page.read_text("utf-8"), DOCS / "results" / "systems"), "utf-8")
+        print(f"written to {page.relative_to(DOCS.parent)}")
     speed_page.draw(DOCS / "results", DOCS / "images")
+    systems_page.draw(DOCS / "results" / "systems", DOCS / "images" / "systems")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from works import CHECKED_LR, CHECKED_STEPS, MEASURED_LR, Work, thread_counts, variants_of
 
-from stridenet.nn import layers as ours, pools, regularization, sequential
+from stridenet.nn import classic, layers as ours, losses, pools, regularization, sequential
 from stridenet.nn.layer import Layer
 
 cross_entropy = nn.functional.cross_entropy
@@ -41,6 +41,66 @@ class ZeroPadShortcut(nn.Module):
         return nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
 
 
+class ScaledTanh(nn.Module):
+    """1.7159 tanh(2 x / 3)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any shape."""
+        return 1.7159 * torch.tanh(2 / 3 * x)
+
+
+class Subsampling(nn.Module):
+    """A coefficient and a bias for each map, on the sum of each window."""
+
+    def __init__(self, channels: int, kernel_size: Any) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.coefficient, self.bias = (nn.Parameter(torch.zeros(channels)) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, C, P, Q)."""
+        sums = nn.functional.avg_pool2d(x, self.kernel_size, divisor_override=1)
+        return sums * self.coefficient[:, None, None] + self.bias[:, None, None]
+
+
+class TableConv2d(nn.Module):
+    """A convolution whose kernels are there for the connections of a table alone."""
+
+    def __init__(self, in_channels: int, table: Any, kernel_size: Any) -> None:
+        super().__init__()
+        pairs = [(k, c) for k, maps in enumerate(table) for c in maps]
+        self.ends = tuple(torch.tensor(pairs).T)
+        self.shape = len(table), in_channels, kernel_size, kernel_size
+        self.weight = nn.Parameter(torch.zeros(len(pairs), kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(len(table)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, K, P, Q)."""
+        weight = torch.zeros(self.shape).index_put(self.ends, self.weight)
+        return nn.functional.conv2d(x, weight, self.bias)
+
+
+class RBF(nn.Module):
+    """Minus the squared distance from each code."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.zeros(out_features, in_features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, D) to (N, K)."""
+        return -(x[:, None] - self.codes).square().sum(dim=2)
+
+
+def map_criterion(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy with one more score, of no class."""
+    nothing = torch.full((len(scores), 1), -losses.NO_CLASS)
+    return cross_entropy(torch.cat([scores, nothing], dim=1), targets)
+
+
+LOSSES = {losses.cross_entropy: cross_entropy, losses.map_criterion: map_criterion}
+
+
 def module_of(layer: Layer | None) -> nn.Module:
     """The same layer in PyTorch, with the weights it draws itself."""
     match layer:
@@ -67,6 +127,14 @@ def module_of(layer: Layer | None) -> nn.Module:
             return nn.ReLU()
         case ours.Flatten():
             return nn.Flatten()
+        case classic.ScaledTanh():
+            return ScaledTanh()
+        case classic.TrainableSubsampling2d():
+            return Subsampling(layer.channels, layer.kernel_size)
+        case classic.TableConv2d():
+            return TableConv2d(layer.in_channels, layer.table, layer.kernel_size)
+        case classic.RBF():
+            return RBF(layer.in_features, layer.out_features)
         case _ if type(layer).__name__ == "ZeroPadShortcut":
             return ZeroPadShortcut(layer.in_channels, layer.out_channels, layer.stride)
     raise TypeError(f"{layer!r} has no PyTorch layer here")
@@ -135,7 +203,8 @@ class Torch:
         """Forward, loss, backward and update; PyTorch's fastest SGD is the fused one."""
         network = self._network().train()
         optimizer = torch.optim.SGD(network.parameters(), lr, momentum=self.work.momentum, fused=True)
-        loss_of = self._compiled(lambda x, y: cross_entropy(network(x), y))
+        criterion = LOSSES[self.work.loss]
+        loss_of = self._compiled(lambda x, y: criterion(network(x), y))
         size = self.work.images
         parts = map(self._formatted, self.x.split(size)), self.y.split(size)
         batches = cycle(list(zip(*parts, strict=True)))

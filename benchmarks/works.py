@@ -20,6 +20,7 @@ from stridenet.layout import Array
 from stridenet.nn import functional as F
 from stridenet.nn.cost import cost
 from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
+from stridenet.nn.losses import Loss, cross_entropy
 from stridenet.nn.pools import MaxPool2d
 from stridenet.nn.sequential import Sequential
 from stridenet.optim.optimizers import SGD
@@ -46,12 +47,14 @@ class Work:
         build: makes the network, from `rng`.
         images: of a batch, or of the whole inference.
         momentum: of SGD.
+        loss: of a training.
     """
 
     task: str
     build: Callable[..., Sequential]
     images: int
     momentum: float = 0.9
+    loss: Loss = cross_entropy
 
     def network(self) -> Sequential:
         """The network with the weights that every side begins with."""
@@ -194,7 +197,7 @@ class Ours:
         """A step on the next batch, which is there in the memory order of the loader."""
         network = self.work.network().train()
         optimizer = SGD(network.pack(), lr, momentum=self.work.momentum)
-        trainer = Trainer(network, optimizer, threads=threads, plan=True)
+        trainer = Trainer(network, optimizer, self.work.loss, threads=threads, plan=True)
         count = len(self.images) // self.work.images
         parts = np.split(self.images, count), np.split(self.targets, count)
         batches = cycle([(layout.to_batch_inner(x), y) for x, y in zip(*parts, strict=True)])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stridenet.train.metrics import wilson_interval
@@ -26,6 +28,63 @@ def test_a_page_is_what_the_files_render_to(monkeypatch: pytest.MonkeyPatch, scr
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     render = runpy.run_path(str(ROOT / "benchmarks" / f"{script}.py"))["render"]
     assert (ROOT / "docs" / f"{page}.md").read_text("utf-8") == render(RESULTS), "run python benchmarks/tables.py"
+
+
+SYSTEMS = [path.stem for path in sorted((RESULTS / "systems").glob("*.json"))]
+SYSTEM_PAGES = [ROOT / "docs" / "systems.md", *sorted((ROOT / "docs" / "systems").glob("*.md"))]
+
+
+def systems_page(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return runpy.run_path(str(ROOT / "benchmarks" / "systems_page.py"))
+
+
+@pytest.mark.parametrize("page", SYSTEM_PAGES, ids=lambda page: page.stem)
+def test_the_figures_of_a_system_are_those_of_its_files(monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
+    text, script = page.read_text("utf-8"), systems_page(monkeypatch)
+    assert text == script["fill"](text, RESULTS / "systems"), "run python benchmarks/tables.py"
+    marked = [name for _, name, _ in script["MARKED"].findall(text)]
+    own = [name for name in script["NAMES"] if name[:2] == page.stem]
+    assert sorted(marked) == (["all"] if page.stem == "systems" else sorted(own))
+
+
+def test_every_system_has_been_measured() -> None:
+    assert [name for name in recipes.names() if re.match(r"s\d-", name)] == SYSTEMS, "run python benchmarks/systems.py"
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_reaches_its_published_figures_or_its_page_says_why_not(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    found, recipe = stored(f"systems/{name}"), recipes.load(name)
+    del recipe["train"]["seed"]
+    assert found["recipe"] == recipe, "run python benchmarks/systems.py again"
+    seeds, reached = [run["seed"] for run in found["runs"]], True
+    assert seeds[:3] == [0, 1, 2][: len(seeds)]
+    for part, accuracy in found["accuracy"].items():
+        judged = [run[part] for run in found["runs"]]
+        assert all(one["accuracy"] == one["correct"] / one["n"] for one in judged)
+        assert accuracy["mean"] == pytest.approx(mean(one["accuracy"] for one in judged))
+        reached = reached and accuracy["mean"] >= recipe["published"].get(part, 0.0)
+    assert reached is (name not in systems_page(monkeypatch)["SHORT"])
+    assert {run["test"]["n"] for run in found["runs"]} == {1000 if name == "s4-cifar10" else 10_000}
+    for log in found.get("log", []):
+        assert (log["to_30"] <= 1.25, log["later"] <= 1.5) == (True, True)
+
+
+def test_the_log_of_s2_is_compared_from_where_learning_sets_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script = runpy.run_path(str(ROOT / "benchmarks" / "systems.py"))
+    epochs, losses = zip(*sorted(script["LOG"].items()), strict=True)
+    published = np.exp(np.interp(np.arange(1, 251), epochs, np.log(losses)))
+    same = script["compare"](list(published))
+    assert (same["onset"], same["to_30"], same["later"]) == (14, pytest.approx(1), pytest.approx(1))
+    late = script["compare"]([2.3, 2.3, *published[:-2]])
+    assert (late["onset"], late["to_30"]) == (16, pytest.approx(1))
+    published[19], published[99] = 1.3 * published[19], published[99] / 1.6
+    other = script["compare"](list(published))
+    assert (other["to_30"], other["later"]) == (pytest.approx(1.3), pytest.approx(1.6))
+    assert script["compare"]([2.3] * 250)["onset"] is None
 
 
 @pytest.mark.parametrize(("name", "images", "figure"), [("lenet5-mnist", 10_000, 0.991), ("lenet5-digits", 359, 0.975)])
