@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,21 @@ def table(side: int) -> str:
     return summary(lenet5(input_size=side, rng=np.random.default_rng(0)), (1, side, side)) + "\n"
 
 
+def assert_alike(found: str, wanted: str) -> None:
+    """Letter by letter, but for the peak that is measured each time: a kilobyte may round it to the next megabyte."""
+    peak = re.compile(r"about (\d+) MB at the peak")
+    assert peak.sub("", found) == peak.sub("", wanted)
+    assert all(abs(int(a) - int(b)) <= 1 for a, b in zip(peak.findall(found), peak.findall(wanted), strict=True))
+
+
 @pytest.mark.big
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe(stridenet: Any, name: str) -> None:
     done = stridenet("summary", name)
     network = MODELS[(model := recipes.load(name)["model"])["name"]](rng=np.random.default_rng(0), **model["args"])
     assert network.input_shape is not None
-    assert (done.code, done.err, done.out) == (0, "", summary(network, network.input_shape) + "\n")
+    assert (done.code, done.err) == (0, "")
+    assert_alike(done.out, summary(network, network.input_shape) + "\n")
 
 
 @pytest.mark.big
@@ -74,7 +83,8 @@ def test_a_recipe_may_name_every_network_of_the_zoo(stridenet: Any, name: str) -
     network = MODELS[name](rng=np.random.default_rng(0))
     assert network.input_shape is not None
     done = stridenet("summary", "mine.toml")
-    assert (done.code, done.err, done.out) == (0, "", summary(network, network.input_shape) + "\n")
+    assert (done.code, done.err) == (0, "")
+    assert_alike(done.out, summary(network, network.input_shape) + "\n")
 
 
 @pytest.mark.big
