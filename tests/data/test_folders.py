@@ -240,6 +240,11 @@ def test_links(photos: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=f"{name}: expected no link out of the data, got one; copy what it names"):
             load(photos)
         (photos / name).unlink()
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "train").symlink_to(photos)  # all of it is elsewhere
+    with pytest.raises(DataError, match="train: expected no link out of the data"):
+        load(whole)
     (photos / "fox").symlink_to("fox")  # in itself: no folder
     assert len(load(photos).train) == 13
     (photos / "dog" / "x.png").symlink_to("x.png")

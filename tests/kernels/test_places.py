@@ -52,7 +52,7 @@ def test_starts_and_taps_are_the_windows_of_the_padded_image(seed: int, step: in
     assert len(order) == geometry.output[0] * geometry.output[1]
     assert len(set(order)) == len(order)
     for (p, q), start in zip(order, starts(frame, geometry, order), strict=True):
-        found = memory[frame.start + start + np.array(taps(frame, geometry, 2))]
+        found = memory[frame.start + start + np.array(taps(frame, geometry, range(2)))]
         at = p * down, q * right
         wanted = padded[:, at[0] : at[0] + R * apart : apart, at[1] : at[1] + S * aside : aside]
         assert np.array_equal(found, wanted[:, :R, :S].reshape(-1))

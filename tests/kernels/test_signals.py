@@ -10,7 +10,7 @@ import pytest
 
 from stridenet.kernels import signals
 from stridenet.kernels.compiled import COMPILES
-from stridenet.kernels.signals import BEGUN, LOOKS, NEXT, OURS, OWN, await_turn, begin, patience
+from stridenet.kernels.signals import BEGUN, LOOKS, NEXT, OWN, await_turn, begin, patience
 
 
 def turns(looks: int = 10) -> Any:
@@ -31,14 +31,14 @@ def test_the_next_turn_begins() -> None:
 def test_a_turn_that_is_there_is_seen_and_one_that_is_not_is_given_up(there: int, seen: bool) -> None:
     found = turns()
     found[OWN] = there
-    assert await_turn(found, OURS, 9, OWN, 3) is seen
-    assert found[OURS] == 9  # one's own turn is told whatever comes
+    assert await_turn(found, BEGUN, 9, OWN, 3) is seen
+    assert found[BEGUN] == 9  # one's own turn is told whatever comes
     assert found[OWN] == there
 
 
 @pytest.mark.parametrize("looks", [0, -5])
 def test_nobody_looks_while_there_is_rest(looks: int) -> None:
-    assert not await_turn(turns(looks), OURS, 0, OWN, 0)
+    assert not await_turn(turns(looks), BEGUN, 0, OWN, 0)
 
 
 @pytest.mark.skipif(not COMPILES, reason="without a compiler a look holds Python's lock")
@@ -48,15 +48,15 @@ def test_what_was_written_before_a_signal_is_there_with_it() -> None:
 
     def answer() -> None:
         for turn in range(1, rounds + 1):
-            while not await_turn(found, OWN, turn - 1, OURS, turn):
+            while not await_turn(found, OWN, turn - 1, BEGUN, turn):
                 pass
             number[0] += turn
-        await_turn(found, OWN, rounds, OURS, 0)
+        await_turn(found, OWN, rounds, BEGUN, 0)
 
     other = threading.Thread(target=answer)
     other.start()
     for turn in range(1, rounds + 1):
-        while not await_turn(found, OURS, turn, OWN, turn):
+        while not await_turn(found, BEGUN, turn, OWN, turn):
             pass
         assert number[0] == turn * (turn + 1) // 2
     other.join(30)

@@ -15,6 +15,7 @@ import pytest
 
 from helpers import normwise
 from stridenet import kernels
+from stridenet.errors import LabelError
 from stridenet.layout import Array
 from stridenet.nn.classic import RBF, ScaledTanh, TableConv2d, TrainableSubsampling2d
 from stridenet.nn.layer import Layer
@@ -322,6 +323,8 @@ def test_the_criterion_of_1998_is_part_of_the_program(weighted: bool, n: int) ->
         plan = TrainingPlan(network, map_criterion, LayerByLayer(network, map_criterion))
         assert plan.step_bytes(x, n) is not None
         found = plan.loss_and_gradient(x, y, weights)
+        with pytest.raises(LabelError, match="map_criterion: "):
+            plan.loss_and_gradient(x, y + 5, weights)
     wanted = layers.loss_and_gradient(x, y, weights)
     assert found == pytest.approx(wanted, rel=1e-5)
     assert normwise(plan.params.grad, layers.network.pack().grad) < 1e-5

@@ -86,12 +86,12 @@ def read_meta(data: bytes, who: str) -> tuple[str, ...]:
 
 
 def read_names(data: bytes, who: str) -> tuple[str, ...]:
-    """The names of the classes in batches.meta.txt, one a line.
+    """The names of the classes in batches.meta.txt, one word each.
 
     Raises:
         DataFormatError: there are not ten different ones.
     """
-    return _ten([line for line in data[:_ROW].decode("ascii", "backslashreplace").split() if line], who)
+    return _ten([printable(name.decode("ascii", "backslashreplace")) for name in data.split()], who)
 
 
 def _ten(names: list[str], who: str) -> tuple[str, ...]:

@@ -61,6 +61,9 @@ def load(folder: Path, *, size: int | None = None, seed: int = 0) -> Splits:
     parts = [folder]
     if _is_class(folder / "train") and is_class_folders(folder / "train"):
         parts = [folder / "train", *[folder / name for name in _TESTS if _is_class(folder / name)][:1]]
+    for part in parts:
+        if part != folder:
+            _check_inside(part, os.path.realpath(folder))
     trees = [tree(part, root=folder) for part in parts]
     _check_alike(trees, parts)
     images = _grey_if_all_are(read_pictures([path for t in trees for path, _ in t.pictures], size))

@@ -28,7 +28,7 @@ FIELDS = (
 )
 OP = np.dtype((np.record, [(name, np.int64) for name in FIELDS]))
 
-RELU, POOL, ADD, KEEP = 1, 2, 4, 8  # extras; an attribute `flags` of a record is NumPy's own
+RELU, POOL, ADD, KEEP, NO_CLASS_TOO = 1, 2, 4, 8, 16  # extras; an attribute `flags` of a record is NumPy's own
 
 registers: Any = simd if COMPILES else twins
 LANES = simd.LANES

@@ -16,7 +16,7 @@ import numpy as np
 
 from stridenet.kernels import frames, pixels, tiles
 from stridenet.kernels.compiled import kernel
-from stridenet.kernels.operation import KEEP, LANES, OP, Code, registers
+from stridenet.kernels.operation import LANES, NO_CLASS_TOO, OP, Code, registers
 from stridenet.kernels.signals import ALONE, begin, patience
 
 load, store, loaded, turned = registers.load, registers.store, registers.loaded, registers.turned
@@ -77,7 +77,7 @@ def write_scores(op: Any, m: Any, base: int, scores: Any, first: int, images: in
 def cross_entropy(op: Any, m: Any, base: int, targets: Any, shares: Any, first: int, images: int) -> float:
     """The loss of a block, and its gradient y, from the scores x, both (K, lanes). See `losses.cross_entropy`.
 
-    With KEEP there is one more score, of no class, at w in the shared memory. See `losses.map_criterion`.
+    With NO_CLASS_TOO there is one more score, of no class, at w in the shared memory. See `losses.map_criterion`.
     """
     K, lanes, x, y, loss = op.channels, op.count, base + op.x, base + op.y, 0.0
     for lane in range(lanes):
@@ -89,7 +89,7 @@ def cross_entropy(op: Any, m: Any, base: int, targets: Any, shares: Any, first: 
         for k in range(1, K):
             top = max(top, m[x + k * lanes + lane])
         whole = np.float32(0)
-        if op.extras & KEEP:
+        if op.extras & NO_CLASS_TOO:
             top = max(top, m[op.w])
             whole = np.exp(m[op.w] - top)
         for k in range(K):

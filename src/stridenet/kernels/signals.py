@@ -2,7 +2,7 @@
 
 A thread that the system puts to sleep and wakes again loses some 20 microseconds, and as much again if another holds
 Python's lock at that moment. Between two steps there is less to wait for, so a thread looks for its signal a while
-before it sleeps. Signals are turns, numbers that only grow, in an array that all threads have.
+before it sleeps. Signals are turns, numbers that grow, in an array that all threads have.
 """
 
 # pyright: basic
@@ -19,7 +19,8 @@ from stridenet.kernels.compiled import kernel
 from stridenet.kernels.operation import registers
 
 PATIENCE = 200e-6  # seconds to look for a signal: the longest that the work between two steps takes
-BEGUN, NEXT, OURS, LOOKS = 0, 1, 2, 3  # places: the turn that has begun, the one that will, its caller's, the patience
+BEGUN, NEXT = 0, 1  # places: the turn that has begun, and the one that will
+LOOKS = 2  # the place of the patience: how often a thread looks; below 0, how many turns nobody looks at all
 OWN = 8  # the place of the first other thread; each has a line of the cache
 ALONE = np.zeros(OWN, np.int64)  # turns that nobody waits for
 
@@ -49,6 +50,6 @@ def patience() -> int:
     turns[LOOKS] = 1000
     for _ in range(4):
         begun = time.perf_counter()
-        await_turn(turns, OURS, 0, BEGUN, 1)
+        await_turn(turns, BEGUN, 0, NEXT, 1)
         least = min(least, time.perf_counter() - begun)
     return int(1000 * PATIENCE / least)

@@ -212,9 +212,6 @@ def _multiply(typing: Any, a: Any, b: Any) -> Any:
     return vector(vector, vector), code
 
 
-# Numba compares the names of these arguments with those of the function returned, annotations included.
-
-
 @intrinsic
 def _divide(typing: Any, a: Any, b: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -223,6 +220,7 @@ def _divide(typing: Any, a: Any, b: Any) -> Any:
     return vector(vector, vector), code
 
 
+# Numba compares the names of these arguments with those of the function returned, annotations included.
 @overload(operator.add)
 def _plus(a, b):
     return (lambda a, b: _add(a, b)) if a == b == vector else None

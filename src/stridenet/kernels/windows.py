@@ -72,26 +72,20 @@ class Correlation(NamedTuple):
 
     def _groups(self) -> list[_Group]:
         if self.table:
-            before = accumulate((len(channels) * self.area for channels in self.table), initial=0)
-            return [
-                _Group(seen, range(k, k + 1), w) for k, (seen, w) in enumerate(zip(self.table, before, strict=False))
-            ]
+            before = accumulate((len(channels) * self.area for channels in self.table[:-1]), initial=0)
+            pairs = zip(self.table, before, strict=True)
+            return [_Group(channels, range(k, k + 1), w) for k, (channels, w) in enumerate(pairs)]
         C, K = self.shape[0] // self.groups, self.outs // self.groups
         places = [(range(g * C, g * C + C), range(g * K, g * K + K)) for g in range(self.groups)]
         return [_Group(channels, outs, outs[0] * self.depth) for channels, outs in places]
 
-    def _readers(self) -> list[tuple[range, list[Pair]]]:
-        """Channels that are seen by the same outputs, each of these with the place of its weights of the first."""
-        step = 1 if self.table else self.shape[0] // self.groups
-        found: list[tuple[range, list[Pair]]] = []
-        for c in range(0, self.shape[0], step):
-            seen = [
-                (k, g.weights + (i * len(g.channels) + g.channels.index(c)) * self.area)
-                for g in self._groups() if c in g.channels
-                for i, k in enumerate(g.outs)
-            ]  # fmt: skip
-            found.append((range(c, c + step), seen))
-        return found
+    def _readers(self) -> list[tuple[Sequence[int], list[Pair]]]:
+        """Channels that the same outputs see, and these with the place of their weights of the first channel."""
+        groups = self._groups()
+        if not self.table:
+            return [(g.channels, [(k, k * self.depth) for k in g.outs]) for g in groups]
+        places = [{c: g.weights + i * self.area for i, c in enumerate(g.channels)} for g in groups]
+        return [([c], [(k, place[c]) for k, place in enumerate(places) if c in place]) for c in range(self.shape[0])]
 
     def forward(
         self,
@@ -116,7 +110,6 @@ class Correlation(NamedTuple):
         if len(order) >= COLS:
             order, targets = padded(order), targets if pool else padded(targets)
         fields = dict(
-            x=x.start,
             sources=ops.table(starts(x, self.window, order)),
             targets=ops.table(targets),
             places=len(order),
@@ -127,10 +120,10 @@ class Correlation(NamedTuple):
             first, depth = outs[0], len(channels) * self.area
             ops.emit(
                 tile(len(outs), len(order)),
-                **dict(y=y.start + first * y.channel, z=0 if index is None else index.start + first * y.channel),
+                **dict(x=x.start + channels[0] * x.channel, y=y.start + first * y.channel, channels=len(outs)),
+                **dict(z=0 if index is None else index.start + first * y.channel),
                 **dict(w=weight + w, w_step=depth, bias=bias if bias < 0 else bias + first),
-                **dict(taps=ops.table(taps(x, self.window, channels)), weights=ops.table(range(depth)), count=depth),
-                channels=len(outs),
+                **dict(taps=ops.table(self._taps(x, channels)), weights=ops.table(range(depth)), count=depth),
                 **fields,
             )
 
@@ -141,16 +134,19 @@ class Correlation(NamedTuple):
         fields = dict(
             sources=ops.table(starts(x, self.window, order)),
             targets=ops.table([dy.place(h, w) for h, w in order]),
-            **dict(x=x.start, places=len(order), y_channel=dy.channel),
+            **dict(places=len(order), y_channel=dy.channel),
         )
         for channels, outs, w in self._groups():
             ops.emit(
                 _outer_tile(len(outs)),
-                **dict(y=dy.start + outs[0] * dy.channel, w=weight + w, channels=len(outs)),
-                taps=ops.table(padded(taps(x, self.window, channels))),
-                count=len(channels) * self.area,
+                **dict(x=x.start + channels[0] * x.channel, y=dy.start + outs[0] * dy.channel, channels=len(outs)),
+                **dict(w=weight + w, taps=ops.table(padded(self._taps(x, channels))), count=len(channels) * self.area),
                 **fields,
             )
+
+    def _taps(self, x: Frame, channels: Sequence[int]) -> list[int]:
+        """How far the taps of these channels are from the first one's."""
+        return taps(x, self.window, [c - channels[0] for c in channels])
 
     def parts(self, *, one: bool) -> tuple[Parts, Margins]:
         """The pixels of dx, by the taps that meet them, and the margin of dy that these read; `one` image by itself?
@@ -177,7 +173,7 @@ class Correlation(NamedTuple):
 
     def dx(self, ops: Operations, dy: Frame, dx: Frame, parts: Parts, *, weight: int) -> None:
         """Emit the gradient of x, part by part."""
-        S = self.window.kernel[1]
+        S, readers = self.window.kernel[1], self._readers()
         for rows, columns in parts:
             met = [(r * S + s, dy.place(m, n))
                    for r, m in zip(rows.taps, rows.behind, strict=True)
@@ -187,16 +183,17 @@ class Correlation(NamedTuple):
             if len(sources) >= COLS:
                 sources, targets = padded(sources), padded(targets)
             fields = dict(
-                **dict(x=dy.start, w=weight, bias=-1, w_step=self.area, y_channel=dx.channel),
+                **dict(bias=-1, w_step=self.area, y_channel=dx.channel),
                 **dict(sources=ops.table(sources), targets=ops.table(targets), places=len(sources)),
             )
-            for channels, seen in self._readers():
+            for channels, seen in readers:
+                first, start = seen[0] if seen else (0, 0)
                 ops.emit(
                     tile(len(channels), len(sources)),
-                    **dict(y=dx.start + channels[0] * dx.channel, channels=len(channels)),
-                    taps=ops.table([k * dy.channel - behind for k, _ in seen for _, behind in met]),
-                    weights=ops.table([w + tap for _, w in seen for tap, _ in met]),
-                    count=len(seen) * len(met),
+                    **dict(x=dy.start + first * dy.channel, y=dx.start + channels[0] * dx.channel, w=weight + start),
+                    taps=ops.table([(k - first) * dy.channel - behind for k, _ in seen for _, behind in met]),
+                    weights=ops.table([w - start + tap for _, w in seen for tap, _ in met]),
+                    **dict(count=len(seen) * len(met), channels=len(channels)),
                     **fields,
                 )
 

@@ -7,7 +7,7 @@ from typing import Any
 from stridenet.kernels.operation import Code
 from stridenet.kernels.windows import tiled
 from stridenet.nn.classic import RBF, TrainableSubsampling2d
-from stridenet.nn.lowering import Node, NoPlanError, Program, Value, compact, fields_of
+from stridenet.nn.lowering import Node, NoPlanError, Program, Value, compact, fields_of, write
 
 
 class Squash(Node):
@@ -83,5 +83,4 @@ class Distances(Node):
         return {"w": self.codes, "channels": self.layer.out_features, "count": self.layer.in_features}
 
     def _prepare(self, step: Any) -> None:
-        codes = self.layer.codes.value
-        step.memory[self.codes : self.codes + codes.size] = codes.reshape(-1)
+        write(step, self.codes, self.layer.codes.value)

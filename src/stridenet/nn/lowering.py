@@ -186,3 +186,10 @@ def rectified(p: Program, y: Value) -> Frame:
     p.elementwise(Code.RECTIFY_BACK, x=dy, z=y.frame, y=before)
     p.give_back(dy)
     return before
+
+
+def write(step: Any, place: int, *rows: Array) -> None:
+    """Vectors, one after another, into the memory that all blocks of a step share."""
+    for row in rows:
+        step.memory[place : place + row.size] = row.reshape(-1)
+        place += row.size

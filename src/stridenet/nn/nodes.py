@@ -22,7 +22,18 @@ from stridenet.nn.classic import RBF, ScaledTanh, TableConv2d, TrainableSubsampl
 from stridenet.nn.classic_nodes import Distances, Squash, Subsampling
 from stridenet.nn.layer import Layer, speaking_as
 from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
-from stridenet.nn.lowering import NONE, Node, NoPlanError, Program, Value, compact, copy, fields_of, rectified
+from stridenet.nn.lowering import (
+    NONE,
+    Node,
+    NoPlanError,
+    Program,
+    Value,
+    compact,
+    copy,
+    fields_of,
+    rectified,
+    write,
+)
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.products import Convolution, Dense
 from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
@@ -206,8 +217,8 @@ class Normalization(Node):
     def _start(self, step: Any, found: Statistics) -> None:
         """Write what the forward needs, and of the backward what is known."""
         self.found, scale = found, self.layer.weight.value * found.inverse
-        _write(step, self.constants, found.mean, scale, self.layer.bias.value)
-        _write(step, self.constants_back, found.mean, scale)
+        write(step, self.constants, found.mean, scale, self.layer.bias.value)
+        write(step, self.constants_back, found.mean, scale)
 
     def _join(self, step: Any) -> None:
         layer, (C, H, W) = self.layer, self.x.shape
@@ -225,18 +236,12 @@ class Normalization(Node):
         dweight, dbias, shift, slope = gradients(plain, weighted, self.found)
         self.layer.weight.add_grad(dweight.astype(np.float32))
         self.layer.bias.add_grad(dbias.astype(np.float32))
-        _write(step, self.constants_back + 2 * len(shift), shift, slope)
+        write(step, self.constants_back + 2 * len(shift), shift, slope)
 
     def _columns(self, step: Any) -> tuple[Array, Array]:
         """The two sums of every block and channel, each (blocks, C)."""
         sums = step.sums[:, self.sums : self.sums + 2 * self.x.shape[0]]
         return sums[:, ::2], sums[:, 1::2]
-
-
-def _write(step: Any, place: int, *rows: Array) -> None:
-    """Vectors, one after another, into the memory that all blocks share."""
-    for i, row in enumerate(rows):
-        step.memory[place + i * len(row) : place + (i + 1) * len(row)] = row
 
 
 def trace(p: Program, layers: Sequence[Layer], x: Value) -> tuple[list[Node], Value]:
@@ -274,18 +279,7 @@ def _node(p: Program, layers: list[Layer], x: Value) -> tuple[int, list[Node]]:
         raise NoPlanError(repr(layer))
     match layer:
         case Conv2d():
-            window = layer.window(x.shape)
-            whole = x.shape[1:] == window.kernel and window.padding == NONE and layer.groups == 1
-            if whole and p.lanes > 1:
-                return 1 + relu, [Dense(p, x, layer, relu)]
-            behind = layers[1 + relu] if len(layers) > 1 + relu else None
-            pool = _quarter(behind, (layer.out_channels, *window.output)) if p.lanes > 1 else None
-            if whole and Flatten in kinds[: 2 if relu or kinds[:1] == [ScaledTanh] else 1]:
-                flat = Flattening(p, x)
-                return 1 + relu, [flat, Dense(p, flat.y, layer, relu)]
-            if p.lanes == 1 and window.stride[1] > 1:
-                raise NoPlanError("neighbours in a row that are no neighbours in the image")
-            return 1 + relu + (pool is not None), [Convolution(x, layer, relu, pool)]
+            return _convolution(p, layer, layers[1:], x)
         case Linear():
             return 1 + relu, [Dense(p, x, layer, relu)]
         case BatchNorm2d():
@@ -319,6 +313,24 @@ def _node(p: Program, layers: list[Layer], x: Value) -> tuple[int, list[Node]]:
             return 1, [Distances(p, x, layer)]
         case _:
             raise NoPlanError(repr(layer))
+
+
+def _convolution(p: Program, layer: Conv2d, rest: list[Layer], x: Value) -> tuple[int, list[Node]]:
+    """A convolution with what the kernels take along; where it is as large as its image, a dense layer."""
+    window, kinds = layer.window(x.shape), [type(each) for each in rest[:2]]
+    relu = kinds[:1] == [ReLU]
+    if x.shape[1:] == window.kernel and window.padding == NONE and layer.groups == 1:
+        if p.lanes > 1:
+            return 1 + relu, [Dense(p, x, layer, relu)]
+        squashed = relu or kinds[:1] == [ScaledTanh]
+        if Flatten in kinds[: 1 + squashed]:  # one image's channels may become a vector's numbers
+            flat = Flattening(p, x)
+            return 1 + relu, [flat, Dense(p, flat.y, layer, relu)]
+    if p.lanes == 1 and window.stride[1] > 1:
+        raise NoPlanError("neighbours in a row that are no neighbours in the image")
+    behind = rest[relu] if len(rest) > relu else None
+    pool = _quarter(behind, (layer.out_channels, *window.output)) if p.lanes > 1 else None
+    return 1 + relu + (pool is not None), [Convolution(x, layer, relu, pool)]
 
 
 def _quarter(layer: Layer | None, shape: Shape) -> Window | None:

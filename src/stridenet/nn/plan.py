@@ -72,7 +72,7 @@ class _Plans:
             self._network.output_shape(shape)
         except ShapeError:  # the layers say what is wrong
             return None
-        for lanes in [1, LANES] if few else [LANES, 1]:
+        for lanes in [1, LANES] if few else [LANES, 1]:  # a network may have one kind only
             try:
                 return Plan(self._network, shape, self._loss, lanes=lanes)
             except NoPlanError:
@@ -85,7 +85,7 @@ class TrainingPlan(LayerByLayer):
 
     Args:
         network: packed, or not yet.
-        loss: cross-entropy is part of the program; any other is taken between forward and backward.
+        loss: cross_entropy and map_criterion are part of the program; any other is taken between forward and backward.
         layers: what does it where there is no plan: other kernels than batchlast, float64, a layer that no node
             stands for.
         threads: workers that share a batch; no bit depends on it.

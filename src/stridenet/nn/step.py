@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from stridenet import layout
-from stridenet.kernels.operation import KEEP, Code
+from stridenet.kernels.operation import NO_CLASS_TOO, Code
 from stridenet.kernels.program import run
 from stridenet.kernels.signals import begin
 from stridenet.layout import Array
 from stridenet.nn.arrays import check
 from stridenet.nn.layer import Layer
 from stridenet.nn.losses import NO_CLASS, Loss, check_classes, cross_entropy, map_criterion, shares_of
-from stridenet.nn.lowering import NoPlanError, Program, Value
+from stridenet.nn.lowering import NoPlanError, Program, Value, write
 from stridenet.nn.nodes import Normalization, trace
 from stridenet.nn.parameters import Parameter
 from stridenet.nn.regularization import BatchNorm2d
@@ -30,8 +30,6 @@ from stridenet.shapes import Shape, product
 MUCH = 500_000  # numbers to add up, worth waking the workers again
 MOST_SLICES = 8  # of a batch: so many workers can share it
 
-
-_COMPILED = cross_entropy, map_criterion
 _NO_TARGETS, NOTHING = np.zeros(1, np.int64), np.zeros(1, np.float32)
 
 
@@ -110,9 +108,9 @@ class Step:
     def train(self, x: Array, y: Array, weights: Array | None) -> float:
         """The loss of images x (N, C, H, W) with targets y and weights (N,) or None; adds to the gradient."""
         self.labels = y, weights
-        if self.plan.loss in _COMPILED:
-            check_classes("cross_entropy", self.scores, y)
-            shares = self._even if weights is None else shares_of("cross_entropy", self.scores, weights)
+        if who := self.plan.criterion:
+            check_classes(who, self.scores, y)
+            shares = self._even if weights is None else shares_of(who, self.scores, weights)
             targets = np.require(y, np.int64, ["C", "A", "W"])  # read-only would be another type to the compiler
             self._run(x, targets, shares)
         else:
@@ -175,6 +173,8 @@ class Plan:
 
     def __init__(self, network: Layer, shape: Shape, loss: Loss | None, *, lanes: int) -> None:
         self.values, self.loss = Values(network), loss
+        compiled = [each for each in (cross_entropy, map_criterion) if each is loss]
+        self.criterion = compiled[0].__name__ if compiled else ""  # the loss, if the program has it
         self._modal = [layer for layer in network.walk() if isinstance(layer, BatchNorm2d) or layer is network]
         self.program = p = Program(self.values.place, lanes=lanes, training=loss is not None)
         x = Value(shape if len(shape) == 3 else p.vector(shape[0]))
@@ -196,9 +196,9 @@ class Plan:
             if loss is cross_entropy:
                 p.emit(Code.CROSS_ENTROPY, **scores, y=dy.start)
             elif loss is map_criterion:
-                place = p.for_all(1)
-                p.prepare.append(lambda step: step.memory.__setitem__(place, -NO_CLASS))
-                p.emit(Code.CROSS_ENTROPY, **scores, y=dy.start, w=place, extras=KEEP)
+                place, nothing = p.for_all(1), np.array([-NO_CLASS], np.float32)
+                p.prepare.append(lambda step: write(step, place, nothing))
+                p.emit(Code.CROSS_ENTROPY, **scores, y=dy.start, w=place, extras=NO_CLASS_TOO)
             else:
                 p.emit(Code.STORE, **scores)
                 p.join(partial(_judge, loss))

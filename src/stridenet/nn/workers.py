@@ -84,8 +84,9 @@ class _Mate:
         turns, turn = self._turns, self._turns[signals.NEXT]
         while self._box[0] is not None:
             try:
-                if not signals.await_turn(turns, signals.OURS, turn, self._place, turn):
-                    turns[signals.LOOKS] = -REST if turns[signals.LOOKS] > 0 else turns[signals.LOOKS]
+                if not signals.await_turn(turns, signals.BEGUN, turn, self._place, turn):
+                    if turns[signals.LOOKS] > 0:
+                        turns[signals.LOOKS] = -REST - 1
                     self._done.acquire()
             except BaseException as error:  # noqa: BLE001 - a signal: the thread still works on the memory
                 interrupted = error

@@ -157,17 +157,16 @@ class Solver:
         iterations = -(-len(self.y_train) // self.batch_size)
         last, total = self.epoch + self.num_epochs, len(self.loss_history) + self.num_epochs * iterations
         while self.epoch < last:
-            for i, rows in enumerate(self._batches()):
+            for rows in self._batches():
                 self._step(self.X_train[rows], self.y_train[rows])
                 done = len(self.loss_history)
                 if (done - 1) % self.print_every == 0:
                     self._say(f"(Iteration {done} / {total}) loss: {self.loss_history[-1]:f}")
                 if done == 1 and iterations > 1:
                     self._check(last)
-                if i + 1 == iterations:
-                    self.epoch += 1
-                    self._optimizer.lr_factor *= self.lr_decay
-                    self._check(last)
+            self.epoch += 1
+            self._optimizer.lr_factor *= self.lr_decay
+            self._check(last)
         for name, value in self.best_params.items():
             self.model.params[name] = value.copy()
 
