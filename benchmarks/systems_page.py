@@ -107,7 +107,12 @@ def _compared(recipe: dict[str, Any], accuracy: dict[str, Any]) -> list[list[str
 def _measured(measured: dict[str, Any], wanted: float | None) -> list[str]:
     middle, interval = measured["mean"], measured["interval"]
     width = "none" if interval is None else " to ".join(map(percent, interval))
-    return [f"**{percent(middle)}** of {measured['n']} seeds", width, verdict(middle, interval, wanted)]
+    return [f"**{percent(middle)}** of {seeds(measured['n'])}", width, verdict(middle, interval, wanted)]
+
+
+def seeds(count: int) -> str:
+    """So many of them."""
+    return f"{count} seed" + "s" * (count > 1)
 
 
 def verdict(middle: float, interval: list[float] | None, wanted: float | None) -> str:
@@ -198,7 +203,7 @@ def _curves(name: str, found: dict[str, Any], path: Path) -> None:
         label = "published" if logs else "published, single batches"
         panels[0].plot(list(points), list(points.values()), "o", color=ORANGE, markersize=4, label=label)
         panels[0].legend(frameon=False)
-    panels[0].set(yscale="log", ylabel="training loss", title=f"{name}, {len(found['runs'])} seeds")
+    panels[0].set(yscale="log", ylabel="training loss", title=f"{name}, {seeds(len(found['runs']))}")
     if judged:
         panels[1].set(ylabel="validation accuracy in %")
         if "validation" in found["recipe"]["published"]:
