@@ -95,7 +95,7 @@ def test_a_run_folder_holds_what_it_should(setup: experiment.Setup, tmp_path: Pa
     assert low <= results["test"]["accuracy"] <= high
     accuracies = [row["validation_accuracy"] for row in history]
     assert accuracies[results["best_epoch"]] == max(accuracies)
-    assert results["data"]["train"] == setup.splits.train.fingerprint()
+    assert results["data"]["train"] == experiment.data_of(setup.recipe).train.fingerprint()
     assert {"processor", "cores", "python", "numpy", "stridenet", "blas", "kernels"} <= results["machine"].keys()
 
     assert [line.split()[0] for line in lines] == [
@@ -173,7 +173,7 @@ def test_training_validation_and_test_images_are_different_ones(setup: experimen
 
 @pytest.mark.promise("G9", "B20")
 def test_the_statistics_are_those_of_the_training_images_alone(setup: experiment.Setup) -> None:
-    splits = setup.splits
+    splits = experiment.data_of(setup.recipe)
     (normalize,) = setup.pipeline.transforms
     assert isinstance(normalize, Normalize)
     wanted = Normalize.fit([setup.train.dataset.images.astype(np.float32) / np.float32(255)])
@@ -244,7 +244,7 @@ def test_early_stopping_ends_a_run_and_the_folder_says_so(
     assert lines[-3] == "ended    by early stopping in epoch 3/6"
     rates = [json.loads(line)["lr"] for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
     assert len(rates) == 3
-    one_cycle = prepare(recipes.load(str(rich_file)), setup.splits).trainer.optimizer.lr
+    one_cycle = prepare(recipes.load(str(rich_file)), open_data(str(small_data))).trainer.optimizer.lr
     assert rates == pytest.approx([one_cycle(3), one_cycle(7), one_cycle(11) * 0.1])  # reduced after the second epoch
 
 

@@ -76,7 +76,8 @@ class Setup:
     """A recipe on its data, ready to train: what the trainer needs and what is written at the end."""
 
     recipe: Recipe
-    splits: Splits
+    splits: Splits  # its training images are those left to train on
+    fingerprints: dict[str, str]  # of all images as they were published
     network: Sequential
     pipeline: Pipeline
     train: Loader
@@ -154,7 +155,9 @@ def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = 
     """
     data, training = recipe["data"], recipe["train"]
     seed, batch_size = training["seed"], training["batch_size"]
+    fingerprints = {"train": splits.train.fingerprint(), "test": splits.test.fingerprint()}
     rest, held_out = _held_out(recipe, splits.train)
+    splits = splits._replace(train=rest)  # of those held out there is a copy: MNIST need not be in memory twice
     if "class_weights" in training:
         with _speaking_of("train.class_weights"):
             rest = rest.weigh(training["class_weights"])
@@ -192,7 +195,9 @@ def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = 
     require_memory(total(cost(network, shape, batch_size=batch_size)).activation_bytes)  # or finding out takes too much
     require_memory(estimate(trainer, train, validation or Loader(rest, EVALUATION_BATCH, transform=pipeline)))
     framing = Framing.fit(rest.images)
-    return Setup(recipe, splits, network, pipeline, train, validation, trainer, best, framing, notes, threads)
+    return Setup(
+        recipe, splits, fingerprints, network, pipeline, train, validation, trainer, best, framing, notes, threads
+    )
 
 
 def _held_out(recipe: Recipe, dataset: Dataset) -> tuple[Dataset, Dataset | None]:

@@ -88,8 +88,7 @@ class Run:
         self.setup, self.folder, self.echo, self.verbose = setup, folder, echo, verbose
         self.deadline = deadline
         self.store = CheckpointStore(folder / "checkpoints")
-        self.fingerprints = {"train": setup.splits.train.fingerprint(), "test": setup.splits.test.fingerprint()}
-        self.identity = {"recipe": setup.recipe, "data": self.fingerprints, "kernels": kernels.resolve()}
+        self.identity = {"recipe": setup.recipe, "data": setup.fingerprints, "kernels": kernels.resolve()}
         trainer, epochs = setup.trainer, setup.recipe["train"]["epochs"]
         self._progress = Progress(len(setup.train), epochs, echo, bar=bar)
         trainer.callbacks = [
@@ -181,7 +180,7 @@ class Run:
             "test": metrics.as_dict(),
             "published": setup.recipe["published"],
             "seconds": round(sum(row["seconds"] for row in setup.trainer.history), 1),
-            "data": {"name": splits.name, "origin": splits.origin, **self.fingerprints},
+            "data": {"name": splits.name, "origin": splits.origin, **setup.fingerprints},
             "machine": machine() | {"threads": setup.threads},
         }
         self._pictures(model, scores, metrics)

@@ -81,7 +81,7 @@ class _Session(NamedTuple):
 
     def fitted(self, setup: Setup, runs: int) -> Setup:
         """`setup` with as many epochs as a run's share of the budget has room for, if its own do not fit."""
-        from stridenet.experiment import epochs_within
+        from stridenet.experiment import data_of, epochs_within
 
         if self.deadline is None:
             return setup
@@ -93,7 +93,7 @@ class _Session(NamedTuple):
         recipe["train"]["epochs"] = max(epochs, 1)
         length = "as long as that" if epochs else "that of one"
         self.echo(f"budget   {fit} into the {max(seconds, 0):.3g} s of a run, so the schedule is {length}")
-        return self.prepare(recipe, setup.splits)
+        return self.prepare(recipe, data_of(recipe))  # of these images some are held out in `setup`
 
     def run(self, setup: Setup, folder: Path, *, resume: bool, whole: Path | None = None, runs: int = 1) -> None:
         """Train in `folder`, which is one of the `runs` that are still to come in the folder `whole`."""
@@ -138,11 +138,10 @@ class _Session(NamedTuple):
             for i, seed in enumerate(open_seeds):
                 folder = series.run_folder(seed)
                 if resume := (folder / "recipe.json").exists():
-                    recipe, splits = experiment.open_run(folder)
+                    setup = self.prepare(*experiment.open_run(folder), resume=True)
                 else:
                     recipe = series.recipe_of(seed)
-                    splits = experiment.data_of(recipe)
-                setup = self.prepare(recipe, splits, resume=resume)
+                    setup = self.prepare(recipe, experiment.data_of(recipe))
                 folder.mkdir(exist_ok=True)
                 self.run(setup, folder, resume=resume, whole=series.folder, runs=len(open_seeds) - i)
                 series.write()
@@ -246,9 +245,9 @@ def train(
             chosen = None if seeds is None else series.parse_seeds(seeds)
             if chosen is not None:
                 changes["seed"] = chosen[0]
-            settings, splits = _settings_and_data(recipe, data, changes, session)
-            setup = session.fitted(session.prepare(settings, splits), 1 if chosen is None else len(chosen))
-            folder = experiment.next_folder(_name(settings, data)) if out is None else experiment.make_folder(out)
+            setup = session.prepare(*_settings_and_data(recipe, data, changes, session))
+            setup = session.fitted(setup, 1 if chosen is None else len(chosen))
+            folder = experiment.next_folder(_name(setup.recipe, data)) if out is None else experiment.make_folder(out)
             if chosen is None:
                 session.run(setup, folder, resume=False)
             else:

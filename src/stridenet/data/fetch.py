@@ -115,7 +115,7 @@ def is_cached(folder: Path, name: str) -> bool:
         return False
 
 
-def check(who: str, name: str, content: bytes) -> None:
+def check(who: str, name: str, content: bytes | memoryview) -> None:
     """Refuse IDX content that is not the pinned one of the MNIST file `name`.
 
     Raises:
@@ -124,7 +124,7 @@ def check(who: str, name: str, content: bytes) -> None:
     _check_pin(who, MNIST[name], content)
 
 
-def _check_pin(who: str, pin: Pinned, content: bytes) -> None:
+def _check_pin(who: str, pin: Pinned, content: bytes | memoryview) -> None:
     size, sha256 = pin
     if len(content) != size:
         raise DataIntegrityError(f"{who}: expected {size} bytes of content, got {len(content)}")
@@ -132,7 +132,7 @@ def _check_pin(who: str, pin: Pinned, content: bytes) -> None:
         raise DataIntegrityError(f"{who}: expected content of SHA-256 {sha256}, got {_digest(content)}")
 
 
-def _digest(content: bytes) -> str:
+def _digest(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
@@ -140,7 +140,7 @@ def _download(mirror: str, name: str) -> bytes:
     who = f"{urlsplit(mirror).hostname}: {name}.gz"
     received = _received(mirror, f"{name}.gz", MNIST[name].size + 2**10)  # gzip may make it a little longer
     try:
-        content = payload(who, received)
+        content = bytes(payload(who, received))
     except DataError as error:
         raise DataIntegrityError(str(error)) from None
     check(who, name, content)

@@ -26,6 +26,7 @@ Expect = Literal["images", "labels"]
 
 _AXES = {"images": 3, "labels": 1}
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_PIECE = 2**18  # bytes that are inflated at a time
 _HEAD = 512  # bytes that tell what a file is; the mark of tar is at 257
 _GZIP = b"\x1f\x8b"
 _SIGNATURES = [
@@ -63,7 +64,7 @@ def read_idx(path: str | os.PathLike[str], *, expect: Expect | None = None) -> A
     return values.astype(header.dtype.newbyteorder("="), copy=False)
 
 
-def payload(who: str, data: bytes) -> bytes:
+def payload(who: str, data: bytes) -> bytes | memoryview:
     """The IDX content of a file's bytes: inflated if it is compressed, and checked; `who` names it in errors.
 
     Raises:
@@ -72,25 +73,24 @@ def payload(who: str, data: bytes) -> bytes:
     return _content(who, data)[0]
 
 
-def _content(who: str, data: bytes, expect: Expect | None = None) -> tuple[bytes, _Header]:
+def _content(who: str, data: bytes, expect: Expect | None = None) -> tuple[bytes | memoryview, _Header]:
     compressed = data.startswith(_GZIP)
     try:
-        head = _inflate(data, _HEAD)[0] if compressed else data[:_HEAD]
+        head = bytes(_inflate(data, _HEAD)[0]) if compressed else data[:_HEAD]
         header = _parse(head, expect)
-        if compressed:
-            data = _member(data, header.length)
-        if len(data) != header.length:
-            inflated = " or more" if compressed and len(data) > header.length else ""
-            hint = "truncated download?" if len(data) < header.length else "something follows the last value"
+        content = _member(data, header.length) if compressed else data
+        if len(content) != header.length:
+            inflated = " or more" if compressed and len(content) > header.length else ""
+            hint = "truncated download?" if len(content) < header.length else "something follows the last value"
             raise DataFormatError(
                 f"expected {header.length} bytes for axes {header.dims} of {header.dtype.name}, got"
-                f" {len(data)}{inflated}; {hint}"
+                f" {len(content)}{inflated}; {hint}"
             )
     except DataFormatError as error:
         raise DataFormatError(f"{who}: {error}", path=who, offset=error.offset) from None
     except DataLimitError as error:
         raise DataLimitError(f"{who}: {error}", limit=error.limit, value=error.value) from None
-    return data, header
+    return content, header
 
 
 def _parse(head: bytes, expect: Expect | None) -> _Header:
@@ -143,7 +143,7 @@ def _recognised(head: bytes) -> str | None:
     return None
 
 
-def _member(data: bytes, length: int) -> bytes:
+def _member(data: bytes, length: int) -> memoryview:
     """The content of the one gzip member that `data` is, or its first `length` + 1 bytes if it has more."""
     content, rest = _inflate(data, length + 1)
     rest = rest.lstrip(b"\0")  # zeros pad a file to whole blocks
@@ -153,15 +153,22 @@ def _member(data: bytes, length: int) -> bytes:
     return content
 
 
-def _inflate(data: bytes, limit: int) -> tuple[bytes, bytes]:
-    """The content of a gzip member, up to `limit` bytes of it, and what follows a member that was read to its end."""
+def _inflate(data: bytes, limit: int) -> tuple[memoryview, bytes]:
+    """The content of a gzip member, up to `limit` bytes of it, and what follows a member that was read to its end.
+
+    It is read in pieces, since zlib has twice in memory what it gives at once; memory not yet written takes none.
+    """
+    content, size = np.empty(limit, np.uint8).data, 0
     member = zlib.decompressobj(wbits=zlib.MAX_WBITS + 16)  # 16: with gzip's header, CRC and length, all checked
-    try:
-        content = member.decompress(data, limit)
-    except zlib.error as error:
-        raise DataFormatError(f"gzip: expected valid compressed data, got {error}") from None
-    if len(content) < limit and not member.eof:
-        raise DataFormatError(
-            f"gzip: expected the end of the member, got none after {len(content)} bytes of content; truncated download?"
-        )
-    return content, member.unused_data
+    for end in range(_PIECE, len(data) + _PIECE, _PIECE):
+        try:
+            piece = member.decompress(data[end - _PIECE : end], limit - size)
+        except zlib.error as error:
+            raise DataFormatError(f"gzip: expected valid compressed data, got {error}") from None
+        content[size : size + len(piece)] = piece
+        size += len(piece)
+        if member.eof or size == limit:
+            return content[:size], member.unused_data + data[end:] if member.eof else b""
+    raise DataFormatError(
+        f"gzip: expected the end of the member, got none after {size} bytes of content; truncated download?"
+    )

@@ -22,7 +22,7 @@ from stridenet.layout import Array
 from stridenet.shapes import IntOrPair, Padding, Shape, by, number, padding_margins, pair, product
 
 MEAN_IMAGE = 2**15  # numbers in a mean image: as JSON, with 20 digits each, well within the 1 MiB of a file's metadata
-_FIT_ELEMENTS = 2**20  # in memory at once while a transform is fitted: 8 MiB of float64
+_FIT_ELEMENTS = 2**18  # in memory at once while a transform is fitted: 2 MiB of float64
 _SMALLEST = 1e-30  # a standard deviation that float32 can divide by
 
 
