@@ -146,13 +146,13 @@ class Trainer:
         self.network.train()
         for callback in self.callbacks:
             callback.on_start(self)
-        while self.epoch < epochs and not (self._stopping or self.finished):
-            for callback in self.callbacks:
-                callback.on_epoch_start(self)
-            with blas_threads():
+        with blas_threads():  # not for each epoch: one of a few small batches takes less time
+            while self.epoch < epochs and not (self._stopping or self.finished):
+                for callback in self.callbacks:
+                    callback.on_epoch_start(self)
                 self._train_epoch(train)
-            if self.batch == len(train) or (self._finishing and not self._stopping):
-                self._finish_epoch(validation)
+                if self.batch == len(train) or (self._finishing and not self._stopping):
+                    self._finish_epoch(validation)
         self._stopping = False
         self._check_finite()
         for callback in self.callbacks:
