@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import onnx_models
 import pickles
 from fuzz import mutations as m
 from stridenet import (
@@ -47,6 +48,8 @@ from stridenet.data import cifar, tiny_imagenet
 from stridenet.data.idx import read_idx
 from stridenet.data.images import read_image
 from stridenet.files import read_regular
+from stridenet.interop import onnx
+from stridenet.interop.onnx.proto import Limits
 from stridenet.strictjson import MAX_BYTES, from_json, to_json
 from stridenet.tensors import unpack_tensors
 from stridenet.train.checkpoint import require_same
@@ -364,6 +367,27 @@ def annotation_seeds(folder: Path) -> list[bytes]:
     return ["\n".join(lines).encode(), "\r\n".join(lines[::-1]).encode(), b"\xef\xbb\xbf" + lines[1].encode()]
 
 
+# ONNX
+
+
+def onnx_seeds(folder: Path) -> list[bytes]:
+    return [onnx_models.network(batch).SerializeToString() for batch in ("N", 1)] + [
+        onnx_models.mixture(opset).SerializeToString() for opset in (9, 17)
+    ]
+
+
+def mutate_onnx(rng: random.Random, data: bytes) -> bytes:
+    return m.mutate_bytes(rng, data) if rng.random() < 0.3 else onnx_models.mutated(rng, data)
+
+
+def read_onnx(path: Path) -> None:
+    """A graph that loads must run, or say why not; not where its inputs would be large."""
+    graph = onnx.load(path, limits=Limits(peak=2**24))
+    shapes = [tuple(n if isinstance(n, int) else 1 for n in value.shape or ()) for value in graph.inputs]
+    if sum(np.prod(shape, dtype=float) for shape in shapes) < 1e5:
+        graph.run(*(np.ones(shape, value.dtype) for shape, value in zip(shapes, graph.inputs, strict=True)))
+
+
 FORMATS = {
     "cifar": Format(
         "data_batch_1",
@@ -386,6 +410,7 @@ FORMATS = {
     "json": Format("meta.json", json_seeds, m.mutate_json, read_json, m.is_json),
     "png": Format("picture", png_seeds, m.mutate_png, read_picture, m.is_png),
     "jpeg": Format("picture", jpeg_seeds, m.mutate_jpeg, read_picture, m.is_jpeg),
+    "onnx": Format("model.onnx", onnx_seeds, mutate_onnx, read_onnx, onnx_models.is_sound),
     "bitmap": Format("picture", bitmap_seeds, m.mutate_bytes, read_picture, lambda data: data[:1] in (b"B", b"P")),
 }
 

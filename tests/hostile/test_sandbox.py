@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import onnx_models
 import pickles
 from fuzz.formats import CHECKPOINT, RECIPE, pictures, to_toml
 from fuzz.mutations import chunk, idx_bytes
@@ -146,6 +147,7 @@ VALID = {
     "idx": idx_bytes((1, 2, 2), 8, bytes(4)),
     "gz": gzip.compress(idx_bytes((1, 2, 2), 8, bytes(4))),
     "model": model(),
+    "onnx": onnx_models.network().SerializeToString(),
     "checkpoint": pack_tensors({"a": np.zeros(2)}, {"version": 1, "step": 4, "run": {}}),
     "recipe": recipe(),
     "record": json.dumps({"name": "mine", **RECIPE}).encode(),
@@ -163,6 +165,7 @@ from stridenet.data import cifar
 from stridenet.data.idx import read_idx
 from stridenet.data.images import read_image
 from stridenet.files import read_regular
+from stridenet.interop import onnx
 from stridenet.strictjson import from_json
 from stridenet.zoo import recipes
 home = Path(sys.argv[1])
@@ -171,6 +174,7 @@ READERS = {  # each with the name that it wants
     "batch": ("data_batch_1", lambda path: cifar.read_batch(read_regular(path, limit=2**26), "x")),
     "archive": ("cifar-10-python.tar.gz", cifar.load),
     "model": ("model.safetensors", load),
+    "onnx": ("model.onnx", onnx.load),
     "checkpoint": (sys.argv[2], lambda path: CheckpointStore(path.parent).latest()),
     "recipe": ("mine.toml", lambda path: recipes.load(str(path))),
     "record": ("recipe.json", lambda path: recipes.from_record(from_json(read_regular(path, limit=2**20), "x"), "x")),
@@ -243,7 +247,7 @@ def test_hostile_files_run_import_write_and_open_nothing(child: Any, tmp_path: P
     assert len(hostile_files()) >= 100
     outcomes, seen = audited(child, tmp_path)
     assert seen == []
-    assert sum(outcomes.values()) == 8 * len(hostile_files())
+    assert sum(outcomes.values()) == 9 * len(hostile_files())
     assert 0 < outcomes["read"] < 50  # a recipe, a picture and the like are what they say
     assert not {"FileNotFoundError", "PermissionError", "IsADirectoryError"} & outcomes.keys()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hostile", "warm-up", "work"]
