@@ -31,7 +31,9 @@ if TYPE_CHECKING:
         SubtractMean as SubtractMean,
     )
     from stridenet.errors import StridenetError as StridenetError
-    from stridenet.model import Model as Model, load as load
+    from stridenet.interop.estimator import ConvNetClassifier as ConvNetClassifier
+    from stridenet.loading import load as load
+    from stridenet.model import Model as Model
     from stridenet.nn import functional as functional, init as init
     from stridenet.nn.classic import (
         RBF as RBF,
@@ -123,10 +125,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "SubtractMean",
     ),
     "errors": ("StridenetError",),
-    "model": (
-        "Model",
-        "load",
-    ),
+    "interop.estimator": ("ConvNetClassifier",),
+    "loading": ("load",),
+    "model": ("Model",),
     "nn.classic": (
         "RBF",
         "ScaledTanh",

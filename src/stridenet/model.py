@@ -195,7 +195,7 @@ def load(path: str | os.PathLike[str]) -> Model:
             f"{who}: expected version {VERSION}, got {shown(meta.get('version'))}; update stridenet"
         )
     try:
-        fields = _checked_fields(meta, who)
+        fields = checked_fields(meta, who)
         network = build(meta.get("network"), limit=sum(tensor.size for tensor in tensors.values()))
         network.load_state_dict(tensors)
         return Model(network, **fields)
@@ -215,8 +215,13 @@ def _instead(folder: Path) -> str:
     return "; the run has begun, its first epoch writes one" if begun else "; check the path"
 
 
-def _checked_fields(meta: Mapping[str, Any], who: str) -> dict[str, Any]:
-    """The arguments of `Model` beside the network."""
+def checked_fields(meta: Mapping[str, Any], who: str) -> dict[str, Any]:
+    """The arguments of `Model` beside the network, from what a file says of them: anything.
+
+    Raises:
+        WeightsFormatError: a field is missing, or of another type.
+        ConfigError: the transform or the framing cannot be.
+    """
     for name, kind in {
         "classes": list,
         "image_shape": list,

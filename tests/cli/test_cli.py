@@ -20,7 +20,7 @@ from stridenet.nn.sequential import Sequential
 from stridenet.zoo import recipes
 
 RECIPES = ", ".join(recipes.names())
-COMMANDS = ["train", "evaluate", "predict", "summary", "recipes", "data", "bench", "warmup", "completion"]
+COMMANDS = ["train", "evaluate", "predict", "export", "summary", "recipes", "data", "bench", "warmup", "completion"]
 
 
 @pytest.fixture(autouse=True)

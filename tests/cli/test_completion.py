@@ -30,6 +30,7 @@ def completed(*words: str) -> list[str]:
         (("evaluate", "run", "--data", "d"), ["digits"]),
         (("recipes", "--show", "lenet5-m"), ["lenet5-mnist"]),
         (("summary", "lenet5-m"), ["lenet5-mnist"]),
+        (("export", "run", "--format", ""), ["onnx", "python", "safetensors"]),
         (("data", "ver"), ["verify"]),
         (("data", "fetch", ""), ["mnist", "cifar10"]),
         (("completion", ""), ["bash", "zsh", "fish"]),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import pytest
 from stridenet import cli
 from stridenet.cli.summary import summary as command
 from stridenet.data.transforms import Normalize, Pad, Pipeline
+from stridenet.layout import Array
 from stridenet.model import Model
+from stridenet.nn.layer import Layer
 from stridenet.viz.summary import summary
 from stridenet.zoo import recipes
 from stridenet.zoo.models import MODELS, lenet5
@@ -20,6 +22,16 @@ from stridenet.zoo.models import MODELS, lenet5
 class Outcome:
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture(autouse=True)
+def the_same_peak_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured may be another number the next time: an array is copied where its memory lies badly."""
+
+    def peak(network: Layer, images: Callable[[int], Array], n: int) -> int:
+        return 20 * images(n).nbytes
+
+    monkeypatch.setattr("stridenet.viz.summary.step_bytes", peak)
 
 
 @pytest.fixture
@@ -51,24 +63,15 @@ def table(side: int) -> str:
     return summary(lenet5(input_size=side, rng=np.random.default_rng(0)), (1, side, side)) + "\n"
 
 
-def assert_alike(found: str, wanted: str) -> None:
-    """Letter by letter, but for the peak that is measured each time: a kilobyte may round it to the next megabyte."""
-    peak = re.compile(r"about (\d+) MB at the peak")
-    assert peak.sub("", found) == peak.sub("", wanted)
-    assert all(abs(int(a) - int(b)) <= 1 for a, b in zip(peak.findall(found), peak.findall(wanted), strict=True))
-
-
-@pytest.mark.big
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe(stridenet: Any, name: str) -> None:
     done = stridenet("summary", name)
     network = MODELS[(model := recipes.load(name)["model"])["name"]](rng=np.random.default_rng(0), **model["args"])
     assert network.input_shape is not None
     assert (done.code, done.err) == (0, "")
-    assert_alike(done.out, summary(network, network.input_shape) + "\n")
+    assert done.out == summary(network, network.input_shape) + "\n"
 
 
-@pytest.mark.big
 def test_a_recipe_of_ones_own(stridenet: Any) -> None:
     text = recipes.source("lenet5-mnist").replace('name = "lenet5"', 'name = "lenet5"\nargs = { input_size = 32 }')
     Path("mine.toml").write_text(text)
@@ -76,7 +79,6 @@ def test_a_recipe_of_ones_own(stridenet: Any) -> None:
     assert (done.code, done.out) == (0, table(32))
 
 
-@pytest.mark.big
 @pytest.mark.parametrize("name", MODELS)
 def test_a_recipe_may_name_every_network_of_the_zoo(stridenet: Any, name: str) -> None:
     Path("mine.toml").write_text(recipes.source("lenet5-mnist").replace('name = "lenet5"', f'name = "{name}"'))
@@ -84,10 +86,9 @@ def test_a_recipe_may_name_every_network_of_the_zoo(stridenet: Any, name: str) -
     assert network.input_shape is not None
     done = stridenet("summary", "mine.toml")
     assert (done.code, done.err) == (0, "")
-    assert_alike(done.out, summary(network, network.input_shape) + "\n")
+    assert done.out == summary(network, network.input_shape) + "\n"
 
 
-@pytest.mark.big
 def test_a_model_file_and_a_run_folder(stridenet: Any) -> None:
     Path("run").mkdir()
     make_model().save("run/model.safetensors")
@@ -103,13 +104,11 @@ takes        images 1x28x28, Pad(padding=[[2, 2], [2, 2]], value=0.0),
     assert stridenet("summary", "run").out == done.out
 
 
-@pytest.mark.big
 def test_a_model_of_unknown_origin(stridenet: Any) -> None:
     make_model(recipe=None, provenance=None).save("model.safetensors")
     assert "\ntrained      with no recipe on unknown data\n" in stridenet("summary", "model.safetensors").out
 
 
-@pytest.mark.big
 @pytest.mark.parametrize("odd", ["\x1b[31m\a\n", "x" * 500, ["a"] * 200, {"a": None}, "数"])
 def test_whatever_the_file_says_is_shown_in_short_clean_lines(stridenet: Any, odd: Any) -> None:
     classes = tuple(f"{odd}{i}" for i in range(10))
@@ -121,7 +120,6 @@ def test_whatever_the_file_says_is_shown_in_short_clean_lines(stridenet: Any, od
     assert len(lines) <= len(table(32).splitlines()) + 7
 
 
-@pytest.mark.big
 def test_a_recipe_goes_before_a_folder_of_its_name(stridenet: Any) -> None:
     Path("lenet5-mnist").mkdir()
     make_model().save("lenet5-mnist/model.safetensors")
@@ -141,9 +139,7 @@ def test_a_recipe_goes_before_a_folder_of_its_name(stridenet: Any) -> None:
 def test_an_unknown_name(stridenet: Any, name: str, hint: str) -> None:
     done = stridenet("summary", name)
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(
-        "stridenet: summary: expected a recipe or a path (of a .toml file, a model file or a run"
-    )
+    assert done.err.startswith("stridenet: summary: expected a recipe or a path (of a .toml file, a model file, a run")
     assert done.err.endswith(f"; {hint}\n")
     assert done.err[:-1].isprintable()
 
@@ -176,7 +172,6 @@ def test_exactly_one_source(stridenet: Any, arguments: list[str]) -> None:
     assert done.err.endswith("See stridenet summary --help.\n")
 
 
-@pytest.mark.big
 def test_the_same_as_one_json_document(stridenet: Any) -> None:
     done = stridenet("summary", "lenet5-mnist", "--json")
     assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)

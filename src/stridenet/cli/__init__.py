@@ -15,6 +15,7 @@ from stridenet.cli.bench import bench
 from stridenet.cli.completion import completion
 from stridenet.cli.data import data
 from stridenet.cli.evaluate import evaluate
+from stridenet.cli.export import export
 from stridenet.cli.predict import predict
 from stridenet.cli.recipes import recipes
 from stridenet.cli.shared import Interrupted, message_of
@@ -38,11 +39,11 @@ Examples:
 def cli(debug: bool) -> None:
     """Train convolutional networks in plain Python on NumPy, and use them.
 
-    MODEL is a model file or a run folder, everywhere.
+    MODEL is a model file, a run folder or an ONNX file, everywhere.
     """
 
 
-for _command in (train, evaluate, predict, summary, recipes, data, bench, warmup, completion):
+for _command in (train, evaluate, predict, export, summary, recipes, data, bench, warmup, completion):
     cli.add_command(_command)
 
 

@@ -38,7 +38,7 @@ def evaluate(model: Path, data: str | None, batch_size: int, as_json: bool) -> N
     from stridenet.assembly import LOSSES
     from stridenet.data.catalogue import has_pictures, open_data
     from stridenet.data.loader import Loader
-    from stridenet.model import load
+    from stridenet.loading import load
     from stridenet.nn.losses import cross_entropy
     from stridenet.nn.plan import cores
     from stridenet.train.evaluation import evaluate

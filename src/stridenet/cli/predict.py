@@ -30,7 +30,7 @@ def predict(model: Path, images: tuple[Path, ...], as_json: bool) -> None:
     IMAGES are PNG, JPEG, BMP or PPM files; each gets its class and its probability. Size and polarity do not matter:
     a dark digit on white paper is framed and inverted as the training images were.
     """
-    from stridenet.model import load
+    from stridenet.loading import load
 
     loaded = load(model)
     width = max(len(printable(path)) for path in images)

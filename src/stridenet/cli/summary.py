@@ -37,7 +37,7 @@ def summary(source: str, as_json: bool) -> None:
     """
     import numpy as np
 
-    from stridenet.model import load
+    from stridenet.loading import load
     from stridenet.viz.summary import summary
     from stridenet.zoo import models, recipes
 
@@ -53,7 +53,7 @@ def summary(source: str, as_json: bool) -> None:
     if not (source and Path(source).exists()):
         hint = suggestion(source, recipes.names()) or "; `stridenet recipes` lists the recipes"
         raise ConfigError(
-            "summary: expected a recipe or a path (of a .toml file, a model file or a run folder), got"
+            "summary: expected a recipe or a path (of a .toml file, a model file, a run folder or an ONNX file), got"
             f" {printable(source)!r}{hint}"
         )
     model = load(source)

@@ -23,7 +23,7 @@ def summary(network: Layer, input_shape: Shape) -> str:
     A row shows a layer's place, its output without N, its trained parameters, the connections and the
     multiply-accumulates of one image, and the rows x columns of the image that one output unit sees. `nn.cost` defines
     the numbers. A long layer is shortened.
-    The peak of a training step is measured: see `train.memory`.
+    The peak of a training step is measured, if there is something to train: see `train.memory`.
 
     Raises:
         ShapeError: the network does not take such an input.
@@ -37,19 +37,19 @@ def summary(network: Layer, input_shape: Shape) -> str:
         ("", "total", "", grouped(sums.parameters), grouped(sums.connections), grouped(sums.macs), ""),
     ]
     held, outputs = _megabytes(4 * sums.parameters), _megabytes(sums.activation_bytes)  # float32
-    peak = "more than that"  # a few images of a huge network are too much to try
-    if sums.activation_bytes < _TRIED:
-        step = step_bytes(network, lambda n: np.zeros((n, *input_shape), np.float32), _BATCH)
-        peak = f"about {grouped(round(step / 1e6))} MB"
-    return "\n".join(
-        [
-            *_aligned(rows),
-            "",
-            f"parameters   {grouped(sums.parameters)} trained, {grouped(sums.fixed)} fixed",
-            f"memory       {held} of parameters, {outputs} of activations at batch {_BATCH}",
-            f"training     {peak} at the peak of a step, beside data and optimiser",
-        ]
-    )
+    lines = [
+        *_aligned(rows),
+        "",
+        f"parameters   {grouped(sums.parameters)} trained, {grouped(sums.fixed)} fixed",
+        f"memory       {held} of parameters, {outputs} of activations at batch {_BATCH}",
+    ]
+    if sums.parameters:
+        peak = "more than that"  # a few images of a huge network are too much to try
+        if sums.activation_bytes < _TRIED:
+            step = step_bytes(network, lambda n: np.zeros((n, *input_shape), np.float32), _BATCH)
+            peak = f"about {grouped(round(step / 1e6))} MB"
+        lines.append(f"training     {peak} at the peak of a step, beside data and optimiser")
+    return "\n".join(lines)
 
 
 def _megabytes(count: int) -> str:

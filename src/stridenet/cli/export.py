@@ -1,0 +1,90 @@
+"""`stridenet export`: a model as a file for other programs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stridenet.cli.shared import model_argument
+from stridenet.errors import ConfigError, printable
+
+if TYPE_CHECKING:
+    from stridenet.model import Model
+
+_SUFFIXES = {"onnx": ".onnx", "python": ".py", "safetensors": ".safetensors"}
+_EPILOG = """\b
+Examples:
+  stridenet export runs/lenet5-mnist-001 --format python
+  stridenet export runs/lenet5-mnist-001 --format onnx --out digits.onnx --include-preprocessing
+  stridenet export model.safetensors --format safetensors --out weights.safetensors --force
+"""
+
+
+@click.command(epilog=_EPILOG)
+@model_argument()
+@click.option(
+    "--format", "kind", required=True, type=click.Choice(list(_SUFFIXES)), help="What other programs are to read."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write.  [default: the recipe's name, in the current folder]",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option("--include-preprocessing", is_flag=True, help="ONNX alone: the graph takes images in 0 to 1 as they are.")
+def export(model: Path, kind: str, out: Path | None, force: bool, include_preprocessing: bool) -> None:
+    """Write MODEL as one file for other programs.
+
+    onnx is a graph for any runtime and needs the package onnx; python is a module and a command that need NumPy alone;
+    safetensors has the weights by name, and all that stridenet itself needs.
+    """
+    from stridenet.loading import load
+
+    if include_preprocessing and kind != "onnx":
+        raise ConfigError(
+            "export: expected --include-preprocessing with --format onnx alone; the others have it inside"
+        )
+    loaded = load(model)
+    path = out or Path(_name(loaded, kind))
+    _check(path, model, force)
+    if kind == "onnx":
+        from stridenet.interop.onnx.export import export as export_onnx
+
+        export_onnx(loaded, path, include_preprocessing=include_preprocessing, overwrite=True)
+        use = f"stridenet predict {printable(path)} picture.png"
+    elif kind == "python":
+        from stridenet.interop.predictor import export_predictor
+
+        export_predictor(loaded, path, overwrite=True)
+        use = f"python {printable(path)} picture.png"
+    else:
+        loaded.save(path)
+        use = f"stridenet predict {printable(path)} picture.png"
+    click.echo(f"{printable(path)}  {path.stat().st_size / 1000:.0f} kB; try: {use}")
+
+
+def _name(model: Model, kind: str) -> str:
+    """A file name from that of the recipe; a module's name for Python."""
+    recipe = model.recipe.get("name")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", recipe)[:100] if isinstance(recipe, str) and recipe else "model"
+    if kind == "python":
+        name = re.sub(r"^(?=\d)", "model_", name.replace("-", "_"))
+    return name + _SUFFIXES[kind]
+
+
+def _check(path: Path, model: Path, force: bool) -> None:
+    """Raise an error if `path` is the model itself, or exists without `force`."""
+    from stridenet.model import FILE
+
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise FileExistsError(errno.EEXIST, "exists already; --force replaces it", str(path))
+    source = model / FILE if model.is_dir() else model
+    if path.exists() and path.samefile(source):
+        raise ConfigError(f"export: expected another file than MODEL itself, got {printable(path)}; give --out")
