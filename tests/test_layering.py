@@ -32,9 +32,14 @@ ORDER = [
     "zoo", "zoo.bitmaps", "zoo.models", "zoo.recipes",
     "viz", "viz.plots", "viz.summary",
     "interop", "interop.cs231n.layers", "interop.cs231n.solver", "interop.cs231n",
-    "finetune", "assembly", "experiment", "series", "benchmark",
-    "cli.shared", "cli.warmup", "cli.train", "cli.evaluate", "cli.predict", "cli.summary", "cli.recipes", "cli.data",
-    "cli.bench", "cli.completion", "cli",
+    "interop.onnx.wire", "interop.onnx.proto", "interop.onnx.forms", "interop.onnx.windows", "interop.onnx.elements",
+    "interop.onnx.operators", "interop.onnx.graph",
+    "interop.predictor_pictures", "interop.predictor_template", "interop.predictor",
+    "interop.onnx.export", "interop.onnx", "interop.torch_weights",
+    "loading", "finetune", "assembly", "interop.samples", "interop.networks", "interop.estimator",
+    "experiment", "series", "benchmark",
+    "cli.shared", "cli.warmup", "cli.train", "cli.evaluate", "cli.predict", "cli.export", "cli.summary", "cli.recipes",
+    "cli.data", "cli.bench", "cli.completion", "cli",
     "__main__",
     "",
 ]
@@ -47,13 +52,14 @@ HEAVY = {
     "matplotlib": ["viz.plots"],
     "llvmlite": ["kernels.simd", "kernels.vector"],
     "numba": ["kernels.compiled", "kernels.simd", "kernels.vector"],
+    "onnx": ["interop.onnx.export", "interop.onnx.proto"],
     "pooch": ["data.fetch"],
     "safetensors": ["tensors"],
     "scipy": ["series"],
-    "sklearn": ["data.digits"],
+    "sklearn": ["data.digits", "interop.estimator"],
     "tqdm": ["train.callbacks"],
 }
-ON_TOP = {"click", "llvmlite", "numba"}  # the files of the last two are imported on use
+ON_TOP = {"click", "llvmlite", "numba", "sklearn"}  # the files of all but the first are imported on use
 
 # fmt: off
 FORBIDDEN_MODULES = {

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from stridenet import errors, shapes, strictjson, tensors
 from stridenet.data import fetch, idx, images, transforms
 from stridenet.errors import StridenetError
 from stridenet.files import WEIGHTS_BYTES
+from stridenet.interop.onnx.proto import Limits
 from stridenet.nn import layers
 from stridenet.zoo import recipes
 
@@ -51,6 +53,7 @@ def tiers_of(marks: list[str]) -> set[str]:
     return whole or {"plain", *some}
 
 
+@functools.cache
 def marked() -> Proofs:
     """The promises that the tests mark."""
     proofs: Proofs = {}
@@ -140,6 +143,7 @@ def spaced(number: int) -> str:
 def test_the_limits_are_those_of_the_code() -> None:
     text = PAGE.read_text("utf-8").partition("## Limits")[2].partition("\n## ")[0]
     _, _, *rows = [tuple(line.strip("| ").split(" | ")) for line in text.splitlines() if line.startswith("|")]
+    onnx = Limits()
     mib, chunks, count, weights = 2**20, *map(spaced, (images.MAX_CHUNKS, tensors.MAX_TENSORS, layers.MOST_WEIGHTS))
     assert dict(rows) == {
         "IDX file, and what it holds": f"{idx.MAX_BYTES // (1024 * mib)} GiB",
@@ -154,6 +158,10 @@ def test_the_limits_are_those_of_the_code() -> None:
         "its header, its metadata": f"{tensors.MAX_HEADER // mib} MiB, {tensors.MAX_METADATA // mib} MiB",
         "its tensors, axes, characters of a name": f"{count}, {tensors.MAX_DIMENSIONS}, {tensors.MAX_NAME}",
         "weights of one layer": weights,
+        "ONNX: file, all arrays at a time": f"{onnx.file // 2**30} GiB, {onnx.peak // 2**30} GiB",
+        "its nodes, initialisers, numbers of an array": ", ".join(
+            map(spaced, (onnx.nodes, onnx.initialisers, onnx.elements))
+        ),
         "JSON: size, depth, integers": f"{strictjson.MAX_BYTES // mib} MiB, {strictjson.MAX_DEPTH}, 2^53",
         "recipe file": f"{recipes._MAX_BYTES // mib} MiB",
         "a mirror: first answer, one file": f"{fetch.ANSWER_SECONDS:.0f} s, {fetch.TOTAL_SECONDS:.0f} s",

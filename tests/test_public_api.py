@@ -18,15 +18,15 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "stridenet"
 # fmt: off
 PUBLIC = [
     "Adadelta", "Adagrad", "Adam", "AdamW", "Affine", "AvgPool2d", "BatchNorm2d", "BestWeights", "Callback",
-    "CheckpointStore", "Checkpoints", "Conv2d", "CurvatureEstimate", "Cutout", "Dataset", "Dropout", "Dropout2d",
-    "EarlyStopping", "Elastic", "Flatten", "Framing", "GlobalAvgPool2d", "InferencePlan", "Layer", "LeakyReLU",
-    "Linear", "Loader", "LogSoftmax", "MaxPool2d", "Metrics", "Model", "Normalize", "Pad", "Parameter",
-    "ParameterVector", "Pipeline", "Progress", "RBF", "RMSprop", "RandomCrop", "RandomFlip", "RandomShift", "ReLU",
-    "ReduceOnPlateau", "Residual", "Resize", "SDLM", "SGD", "ScaledTanh", "Sequential", "Sigmoid", "Softmax",
+    "CheckpointStore", "Checkpoints", "Conv2d", "ConvNetClassifier", "CurvatureEstimate", "Cutout", "Dataset",
+    "Dropout", "Dropout2d", "EarlyStopping", "Elastic", "Flatten", "Framing", "GlobalAvgPool2d", "InferencePlan",
+    "Layer", "LeakyReLU", "Linear", "Loader", "LogSoftmax", "MaxPool2d", "Metrics", "Model", "Normalize", "Pad",
+    "Parameter", "ParameterVector", "Pipeline", "Progress", "RBF", "RMSprop", "RandomCrop", "RandomFlip", "RandomShift",
+    "ReLU", "ReduceOnPlateau", "Residual", "Resize", "SDLM", "SGD", "ScaledTanh", "Sequential", "Sigmoid", "Softmax",
     "Splits", "StridenetError", "SubtractMean", "TableConv2d", "Tanh", "TimeBudget", "TrainableSubsampling2d",
     "Trainer", "WeightAverage", "ZeroPadShortcut", "__version__", "cifar_convnet", "cross_entropy", "errors",
-    "evaluate", "functional", "hinge", "init", "kernels", "layout", "lenet5", "lenet5_1998", "lenet5_batchnorm",
-    "load", "map_criterion", "mse", "open_data", "pynet", "rbf_mse", "resnet20", "schedules",
+    "evaluate", "functional", "hinge", "init", "kernels", "layout", "lenet5", "lenet5_1998", "lenet5_batchnorm", "load",
+    "map_criterion", "mse", "open_data", "pynet", "rbf_mse", "resnet20", "schedules",
 ]
 # fmt: on
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import save_file
 
 import stridenet
 from stridenet.cli import cli
@@ -102,19 +108,59 @@ def test_the_python_runs_as_written(
     splits = stridenet.Splits(Thinned.make(380, seed=1), Thinned.make(70, seed=2), "mnist", "made up")
     monkeypatch.setitem(vars(stridenet), "open_data", lambda source: {"mnist": splits}[source])
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "runs" / "lenet5-mnist-001"
-    folder.mkdir(parents=True)
-    network = stridenet.lenet5(rng=np.random.default_rng(3))
-    stridenet.Model(network, splits.test.classes, (1, 28, 28)).save(folder / "model.safetensors")
+    network = a_run(tmp_path)
+    save_file(dict(torch_names(network)), "lenet.safetensors")
 
     namespace: dict[str, object] = {}
     for code in blocks("README.md", "python"):
         exec(compile(code, "README.md", "exec"), namespace)
 
-    assert "% of 70 images" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "% of 70 images" in shown
+    assert "conv2.weight" in shown
+    score = float(next(line for line in shown.splitlines() if re.fullmatch(r"0\.\d+", line)))
+    assert score > 0.9  # of scikit-learn's digits
     trained = stridenet.load("lenet5.safetensors")
     assert trained.predict(splits.test.images).shape == (70,)
     assert not np.array_equal(trained.scores(splits.test.images), trained.scores(255 - splits.test.images))
+
+
+def a_run(folder: Path) -> stridenet.Sequential:
+    """The network of a run of LeNet-5 in `folder`, as `stridenet train` would leave it."""
+    run = folder / "runs" / "lenet5-mnist-001"
+    run.mkdir(parents=True)
+    network = stridenet.lenet5(rng=np.random.default_rng(3))
+    stridenet.Model(network, tuple("0123456789"), (1, 28, 28)).save(run / "model.safetensors")
+    return network
+
+
+def torch_names(network: stridenet.Sequential) -> Iterator[tuple[str, np.ndarray]]:
+    """The parameters of a LeNet-5 under the names that a module of PyTorch would give them."""
+    modules = ("conv1", "conv1", "conv2", "conv2", "fc1", "fc1", "fc2", "fc2", "fc3", "fc3")  # weight and bias
+    for module, (name, value) in zip(modules, network.state_dict().items(), strict=True):
+        yield f"{module}.{name.rpartition('.')[2]}", np.ascontiguousarray(value)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_predictor_runs_as_written(page: str, tmp_path: Path) -> None:
+    (code,) = (code for code in blocks(page, "sh") if "stridenet export" in code)
+    a_run(tmp_path)
+    Image.fromarray(np.full((28, 28), 255, np.uint8)).save(tmp_path / "seven.png")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["/bin/sh", "-e", "-c", code], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, timeout=300
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert "seven.png" in ended.stdout.decode().splitlines()[-1]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_door_takes_six_lines_at_most(page: str) -> None:
+    doors = [
+        code for code in blocks(page) if re.search("ConvNetClassifier|onnx.export|torch_weights|export runs", code)
+    ]
+    assert len(doors) == 4
+    assert max(len([line for line in code.splitlines() if line]) for code in doors) <= 6
 
 
 def test_the_lines_that_are_counted() -> None:
