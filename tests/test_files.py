@@ -85,6 +85,15 @@ def test_a_new_folder_is_flushed_and_not_an_old_one(tmp_path: Path, monkeypatch:
     assert (names(tmp_path), len(flushed)) == (["a"], 2)
 
 
+def test_what_stands_there_is_refused_a_broken_link_too(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    for path in (tmp_path, tmp_path / "link"):
+        with pytest.raises(FileExistsError) as caught:
+            files.refuse_existing(path)
+        assert str(caught.value) == f"{path}: expected a path that is not there yet; overwrite=True replaces it"
+    files.refuse_existing(tmp_path / "new")
+
+
 def test_file_and_folder_are_really_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: kinds.append(stat.S_IFMT(os.fstat(descriptor).st_mode)))

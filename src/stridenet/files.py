@@ -82,6 +82,12 @@ def new_folder(folder: FilePath) -> None:
     _sync_folder(Path(folder).parent)
 
 
+def refuse_existing(path: FilePath, remedy: str = "overwrite=True") -> None:
+    """Raise FileExistsError if anything stands at `path`, a broken link too; `remedy` is what would replace it."""
+    if os.path.lexists(path):
+        raise FileExistsError(f"{printable(path)}: expected a path that is not there yet; {remedy} replaces it")
+
+
 def write_atomic(path: FilePath, data: bytes) -> None:
     """Make `data` the content of the file `path`, or leave the file as it was.
 

@@ -162,6 +162,22 @@ ATTRIBUTES: dict[str, tuple[str, onnx.ModelProto, type[Exception]]] = {
     "dilation 0": ("O03", conv(dilations=[0, 1]), ModelFileError),
     "pads -9": ("O04", conv(pads=[-9, 0, 0, 0]), ModelFileError),
     "pads -9 of a pool": ("O04", pool("AveragePool", pads=[0, 0, 0, -9]), ModelFileError),
+    "pads -9, any size": (
+        "O04", model([node("Conv", ["x", "w"], ["y"], pads=[-9] * 4)], {"x": ("N", 1, "H", "W")}, w=W), ModelFileError,
+    ),
+    "pads -1 of Pad, which crops": (
+        "O04", model([node("Pad", ["x", "p"], ["y"])], {"x": (4,)}, p=np.array([0, -1])), UnsupportedModelError,
+    ),
+    "pads -1 of Pad as an attribute": (
+        "O04", model([node("Pad", ["x"], ["y"], pads=[0, -1])], {"x": (4,)}, opset=10), UnsupportedModelError,
+    ),
+    "auto_pad VALID and ceil mode": (
+        "O04", pool(auto_pad="VALID", ceil_mode=1, strides=[2, 2]), UnsupportedModelError,
+    ),
+    "a window that steps over the image": (
+        "O04", model([node("MaxPool", ["x"], ["y"], kernel_shape=[2], dilations=[2], pads=[1, 1])], {"x": (1, 1, 1)}),
+        UnsupportedModelError,
+    ),
     "two pads": ("O04", conv(pads=[1, 1]), ModelFileError),
     "pads and auto_pad": ("O04", conv(pads=[1, 1, 1, 1], auto_pad="SAME_UPPER"), ModelFileError),
     "auto_pad": ("O04", conv(auto_pad="SAME"), ModelFileError),
@@ -169,6 +185,7 @@ ATTRIBUTES: dict[str, tuple[str, onnx.ModelProto, type[Exception]]] = {
     "pads 2^40": ("O05", conv(pads=[2**40] * 4), DataLimitError),
     "pads and strides 2^40": ("O05", conv(pads=[2**40] * 4, strides=[2**40] * 2), DataLimitError),
     "pads 2^40 of a pool": ("O05", pool(pads=[2**40] * 4, kernel_shape=[2**41] * 2), UnsupportedModelError),
+    "pads and dilation 2^40": ("O05", pool(pads=[2**40] * 4, dilations=[2**41] * 2), UnsupportedModelError),
     "kernel 0": ("O05", pool(kernel_shape=[0, 2]), ModelFileError),
     "group 3": ("O05", conv(group=3), ModelFileError),
     "group 0": ("O05", conv(group=0), ModelFileError),
@@ -212,6 +229,7 @@ SIZES: dict[str, tuple[str, onnx.ModelProto, type[Exception]]] = {
     "two -1": ("O06", model([node("Reshape", ["x", "s"], ["y"])], s=np.array([-1, -1])), ModelFileError),
     "another number of elements": ("O06", model([node("Reshape", ["x", "s"], ["y"])], s=np.array([7])), ModelFileError),
     "Reshape -2": ("O06", model([node("Reshape", ["x", "s"], ["y"])], s=np.array([-2])), ModelFileError),
+    "2^17 axes": ("O06", model([node("Unsqueeze", ["x", "a"], ["y"])], a=np.arange(2**17)), ModelFileError),
     "an input of 2^40": ("O06", model([node("Relu", ["x"], ["y"])], {"x": (2**40,)}), DataLimitError),
 }  # fmt: skip
 

@@ -399,11 +399,24 @@ def test_outputs_of_other_shapes_and_wrong_modes(torch: Any) -> None:
         compare_with_torch(network, module.train(), x)
     with pytest.raises(ConfigError, match="at least one layer with a match"):
         compare_with_torch(Sequential(ReLU()).eval(), module.eval(), x)
+    twice = torch.nn.Sequential(module[0]).eval()
+    twice.forward = lambda x: (module[0](x), x)
+    with pytest.raises(ConfigError, match="modules that give one tensor each, got a tuple of the whole"):
+        compare_with_torch(Sequential(Conv2d(1, 2, 3, padding=1, rng=rng)).eval(), twice, x)
     narrow = Sequential(Conv2d(1, 2, 3, rng=rng)).eval()
     (first, last) = compare_with_torch(narrow, torch.nn.Sequential(module[0]).eval(), x).rows
     assert (first.shape, first.torch_shape, first.value) == ((1, 2, 2, 2), (1, 2, 4, 4), math.inf)
     assert last.value == math.inf
     assert "1x2x2x2, not 1x2x4x4" in str(compare_with_torch(narrow, torch.nn.Sequential(module[0]).eval(), x))
+
+
+@pytest.mark.peer
+def test_a_module_without_parameters_is_compared_too(torch: Any) -> None:
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(3, affine=False)).eval()
+    x = np.random.default_rng(0).random((2, 3, 4, 4), np.float32)
+    rows = compare_with_torch(Sequential(BatchNorm2d(3)).eval(), module, x).rows
+    assert [row.layer for row in rows] == ["0", ""]
+    assert max(row.value for row in rows) < 1e-6
 
 
 @pytest.mark.peer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,12 +53,12 @@ def export(model: Path, kind: str, out: Path | None, force: bool, include_prepro
     if kind == "onnx":
         from stridenet.interop.onnx.export import export as export_onnx
 
-        export_onnx(loaded, path, include_preprocessing=include_preprocessing, overwrite=True)
+        export_onnx(loaded, path, include_preprocessing=include_preprocessing, overwrite=force)
         use = f"stridenet predict {printable(path)} picture.png"
     elif kind == "python":
         from stridenet.interop.predictor import export_predictor
 
-        export_predictor(loaded, path, overwrite=True)
+        export_predictor(loaded, path, overwrite=force)
         use = f"python {printable(path)} picture.png"
     else:
         loaded.save(path)
@@ -79,12 +77,11 @@ def _name(model: Model, kind: str) -> str:
 
 def _check(path: Path, model: Path, force: bool) -> None:
     """Raise an error if `path` is the model itself, or exists without `force`."""
+    from stridenet.files import refuse_existing
     from stridenet.model import FILE
 
-    if not os.path.lexists(path):
-        return
     if not force:
-        raise FileExistsError(errno.EEXIST, "exists already; --force replaces it", str(path))
+        refuse_existing(path, "--force")
     source = model / FILE if model.is_dir() else model
     if path.exists() and path.samefile(source):
         raise ConfigError(f"export: expected another file than MODEL itself, got {printable(path)}; give --out")

@@ -55,9 +55,10 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     """A network as a scikit-learn classifier.
 
     X is (n, H, W), (n, C, H, W), or with `image_shape` also (n, H, W, C) or (n, C*H*W): images, as bytes or numbers of
-    any scale. Without `image_shape`, (n, features) are features, each standardized by itself, however many they are:
-    64 columns are an image of 8x8 only if `image_shape=(1, 8, 8)` says so. Images are trained in float32, features in
-    float64; what fits one batch is trained as a whole, so that there a weight of 2 is the same as the sample twice.
+    any scale, the same in `fit` and later. Without `image_shape`, (n, features) are features, each standardized by
+    itself, however many they are: 64 columns are an image of 8x8 only if `image_shape=(1, 8, 8)` says so. Images are
+    trained in float32, features in float64; what fits one batch is trained as a whole, so that there a weight of 2 is
+    the same as the sample twice.
 
     Args:
         network: None is a small convolutional network for images, a hidden layer of 100 units for features. Else the
@@ -71,15 +72,16 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         optimizer: "adamw", "adam", "sgd" or another that recipes name.
         momentum: of "sgd".
         weight_decay: as the optimizer has it, decoupled from the gradient for "adamw".
-        class_weight: None, "balanced", or a dict with a weight for each class.
+        class_weight: None, "balanced", or a dict with a weight for each class; others may be in it.
         augment: None, a random change of images in 0..1 such as `RandomShift(1)`, or a list of them; in training only.
         early_stopping: whether a part of the samples is held out, the weights best on it are kept, and training ends
             when they have not got better for some epochs.
         validation_fraction: the part that is held out.
         n_iter_no_change: the epochs.
-        warm_start: whether `fit` goes on from the last one, with its classes, its shape and its scaling.
+        warm_start: whether `fit` goes on from the last one, with its classes, its shape and its scaling; also with
+            its network and its seed, whatever `network` and `random_state` are by now.
         random_state: None, an int or a RandomState: of start weights, order, held out samples, dropout, augmentation.
-        verbose: whether each epoch has a line on standard output.
+        verbose: whether each epoch has a line on standard output; any number but 0 says yes.
         threads: workers that share a batch; no bit depends on them.
 
     Attributes:
@@ -88,6 +90,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         feature_names_in_: the names of columns, where X had some.
         image_shape_: (C, H, W); (features, 1, 1) for features.
         history_: a dict for each epoch, see `Trainer.fit`.
+        n_iter_: the epochs done.
         model_: the `Model`, in float32: `model_.save(path)` makes a file that `stridenet predict` takes. Its images are
             bytes, or 0..1 where the training images went from their smallest to their largest value.
 
@@ -105,6 +108,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     n_features_in_: int
     image_shape_: Shape
     history_: History
+    n_iter_: int
+    _slots: tuple[str, dict[str, Array]]
     model_: Model
 
     def __init__(
@@ -125,7 +130,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         n_iter_no_change: int = 10,
         warm_start: bool = False,
         random_state: Any = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
         threads: int = 1,
     ) -> None:
         self.network = network
@@ -179,7 +184,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             NotFittedError: before `fit`.
-            DataError, ShapeError: X cannot be used.
+            DataError, ShapeError: X cannot be used, such as floats in 0..1 after a fit on bytes.
         """
         best = self._scores(X).argmax(axis=1)
         return self.classes_[best]
@@ -239,14 +244,12 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         if sample_weight is None:
             return images, y, None
         with refusing(WHO):
-            weights = validation.check_array(sample_weight, ensure_2d=False, dtype=np.float64)
+            weights = validation.check_array(np.array(sample_weight, ndmin=1), ensure_2d=False, dtype=np.float64)
         return images, y, checked_weights(WHO, weights, len(images))
 
     def _images(self, X: Any, *, reset: bool) -> Array:
         """X as images (n, C, H, W), of the shape of the last fit unless `reset`."""
-        given = checked_image_shape(WHO, self.image_shape)
-        if not reset:
-            given = self.image_shape_
+        given = checked_image_shape(WHO, self.image_shape) if reset else self.image_shape_
         table, shape = as_rows(WHO, X, given)
         types, fewest = [np.float64, np.float32, np.uint8], 1 if reset else 0
         with refusing(WHO):
@@ -260,6 +263,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
                 f" {rows.shape[1]}; a row holds an image channel by channel, row by row"
             )
         rows = rows.astype(np.float64, copy=False) if self._features else rows
+        if not reset:
+            self._range.refuse_other(WHO, rows)
         return rows.reshape(len(rows), *self.image_shape_)
 
     def _learn(
@@ -278,11 +283,12 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         if again:
             self._network = deepcopy(self._network)  # its owner keeps the old one until all is done
         else:
-            self.classes_, self._range, self.history_, self._slots = classes, own, [], None
+            self.classes_, self._range, self.history_, self._slots = classes, own, [], ("", {})
             self._seed = int(validation.check_random_state(self.random_state).randint(2**31 - 1))
             rng = seeding.stream(self._seed, "init")
             self._pipeline, network = prepared(WHO, self.network, data, features=self._features, rng=rng)
             self._network = network.astype(self._dtype)
+            self._framing = None if self._features else Framing.fit(data.images)
         self._train(data, own, partial=partial)
 
     @property
@@ -302,22 +308,26 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         judged = None if held_out is None else Loader(held_out, EVALUATION_BATCH, transform=transform)
         epochs = 1 if partial else self._epochs(len(train))
         best, done = BestWeights(), len(self.history_)
-        callbacks: list[Callback] = [EarlyStopping(self.n_iter_no_change), best] if stopping else []
-        if flag(WHO, "verbose", self.verbose):
+        callbacks: list[Callback] = []
+        if stopping:
+            callbacks = [EarlyStopping(integer(WHO, "n_iter_no_change", self.n_iter_no_change)), best]
+        if self.verbose if isinstance(self.verbose, bool) else integer(WHO, "verbose", self.verbose, minimum=0):
             callbacks.append(Progress(len(train), done + epochs, _write, bar=False))
         rate = positive(WHO, "learning_rate", self.learning_rate)
         schedule = rate if stopping or partial else schedules.one_cycle(rate, total=epochs * len(train))
         trainer = self._trainer(schedule, callbacks)
-        if partial and self._slots is not None:
-            trainer.optimizer.load_state_dict(self._slots)
+        name, slots = self._slots
+        if partial and name == self.optimizer and slots.keys() == trainer.optimizer.state_dict().keys():
+            trainer.optimizer.load_state_dict(slots)  # another one, or without its momentum, begins afresh
         trainer.epoch = done  # in another order than before
+        origin = {} if partial else {"images": len(data)}  # a part is not all
         try:
             trainer.fit(train, judged, epochs=done + epochs)
         except KeyboardInterrupt:
             if trainer.history:
-                self._settle(trainer, best, data)
+                self._settle(trainer, best, origin)
             raise
-        self._settle(trainer, best, data)
+        self._settle(trainer, best, origin)
 
     def _trainer(self, schedule: float | schedules.Schedule, callbacks: list[Callback]) -> Trainer:
         names = [name for name in OPTIMIZERS if name != "sdlm"]
@@ -336,19 +346,20 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         fewest, most = EPOCHS
         return min(max(round(STEPS / steps), fewest), most)
 
-    def _settle(self, trainer: Trainer, best: BestWeights, data: Dataset) -> None:
+    def _settle(self, trainer: Trainer, best: BestWeights, origin: dict[str, int]) -> None:
         """The trained network, ready to predict and as a model."""
         best.restore(self._network)
         self.history_ = [*self.history_, *trainer.history]
-        self._slots = trainer.optimizer.state_dict()
+        self.n_iter_ = len(self.history_)
+        self._slots = self.optimizer, trainer.optimizer.state_dict()
         self._plan = InferencePlan(self._network.eval(), threads=self.threads)
         self.model_ = Model(
             deepcopy(self._network).astype(np.float32) if self._features else self._network,
             self.classes_.tolist(),
             self.image_shape_,
             transform=self._pipeline,
-            framing=None if self._features else Framing.fit(data.images),
-            provenance={"images": len(data), "stridenet": version("stridenet")},
+            framing=self._framing,
+            provenance={**origin, "stridenet": version("stridenet")},
         )
 
     def _scores(self, X: Any) -> Array:

@@ -7,8 +7,6 @@ written: the layers of a model as a literal, their geometry worked out, and the 
 from __future__ import annotations
 
 import base64
-import errno
-import os
 import pprint
 from importlib import resources
 from textwrap import indent
@@ -18,7 +16,7 @@ import numpy as np
 
 from stridenet.data.transforms import Normalize, Pad, Pipeline, Resize, SubtractMean
 from stridenet.errors import ShapeError, UnsupportedModelError, printable, shown
-from stridenet.files import FilePath, write_atomic
+from stridenet.files import FilePath, refuse_existing, write_atomic
 from stridenet.layout import Array
 from stridenet.model import Model
 from stridenet.nn.classic import TableConv2d, TrainableSubsampling2d
@@ -48,8 +46,8 @@ def export_predictor(model: Model, path: FilePath, *, overwrite: bool = False) -
         OSError: it cannot be written; an older file is intact.
     """
     text = predictor_source(model)
-    if not flag("export_predictor", "overwrite", overwrite) and os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, "exists already; overwrite=True replaces it", os.fspath(path))
+    if not flag("export_predictor", "overwrite", overwrite):
+        refuse_existing(path)
     write_atomic(path, text.encode())
 
 
@@ -138,7 +136,8 @@ def _entries(layer: Layer, name: str, shape: Shape, weights: dict[str, Array]) -
     if kind not in (Sequential, Residual, *KINDS.values()):
         raise UnsupportedModelError(f"export_predictor: expected layers of stridenet, got a {kind.__name__}")
     if isinstance(layer, Sequential):
-        return _sequence(layer, name, shape, weights)
+        inside = zip(layer.children(), layer.shapes(shape), strict=False)
+        return [entry for (key, e), inner in inside for entry in _entries(e, f"{name}{key}.", inner, weights)]
     if isinstance(layer, Residual):
         ways = {"body": layer.body, "shortcut": layer.shortcut or Sequential()}
         return [("Residual", [], {way: _entries(e, f"{name}{way}.", shape, weights) for way, e in ways.items()})]
@@ -149,14 +148,6 @@ def _entries(layer: Layer, name: str, shape: Shape, weights: dict[str, Array]) -
         own[f"{name}weight"] = layer.dense(layer.weight.value)
     weights |= own
     return [("Conv2d" if isinstance(layer, TableConv2d) else kind.__name__, list(own), _settings(layer, shape))]
-
-
-def _sequence(network: Sequential, name: str, shape: Shape, weights: dict[str, Array]) -> list[Entry]:
-    entries: list[Entry] = []
-    for key, layer in network.children():
-        entries += _entries(layer, f"{name}{key}.", shape, weights)
-        shape = layer.output_shape(shape)
-    return entries
 
 
 def _settings(layer: Layer, shape: Shape) -> dict[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Picture files: PNG, a list of chunks, each a length, a kind, data and a checksum. The pixels are the IDAT chunks, put
 # together and inflated; then each row has the number of a filter before it.
 
-MAX_BYTES, MAX_CHUNKS, MAX_PIXELS = 2**26, 2**16, 2**24
+MAX_BYTES, MAX_CHUNKS, MAX_PIXELS, MAX_SIDE = 2**26, 2**16, 2**24, 2**14
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of grey, RGB, palette, grey with alpha, RGB with alpha
 
 
@@ -58,8 +58,11 @@ def _header(chunks: list[tuple[bytes, bytes]]) -> tuple[int, int, int]:
             f"expected a PNG of 8 bits that is not interlaced, got {depth} bits, colour type {colour}, interlacing"
             f" {interlaced}; save it again as 8-bit PNG"
         )
-    if not 0 < width * height <= MAX_PIXELS:
-        raise ValueError(f"expected 1 to {MAX_PIXELS} pixels, got {width} x {height}; make the picture smaller")
+    if not 0 < width * height <= MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ValueError(
+            f"expected 1 to {MAX_PIXELS} pixels, at most {MAX_SIDE} in a row, got {width} x {height}; make the picture"
+            " smaller"
+        )
     return width, height, colour
 
 
@@ -114,7 +117,7 @@ def _unfilter(kinds: Array, deltas: Array) -> Array:
     height, width, channels = deltas.shape
     pixels = np.zeros((height + 1, width + 1, channels), np.int16)  # with zeros above and to the left
     for diagonal in range(height + width - 1):
-        i = np.array(range(max(0, diagonal - width + 1), min(height, diagonal + 1)))
+        i = np.arange(max(0, diagonal - width + 1), min(height, diagonal + 1), dtype=np.int64)
         j = diagonal - i
         left, above, corner = pixels[i + 1, j], pixels[i, j + 1], pixels[i, j]
         a, b, c = abs(above - corner), abs(left - corner), abs(left + above - 2 * corner)

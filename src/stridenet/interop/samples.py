@@ -100,12 +100,12 @@ def checked_weights(who: str, weights: Array, n: int) -> Array:
 
 
 def class_weights(who: str, value: Any, classes: Array, targets: Array, sample_weight: Array | None) -> list[float]:
-    """One weight for each of `classes`, from "balanced" or a dict with each of them.
+    """One weight for each of `classes`, from "balanced" or a dict with each of them; it may have others too.
 
     "balanced" lets each class weigh alike: total / (K of the class), where samples count with their weights.
 
     Raises:
-        ConfigError: it is something else, lacks a class or has an unknown one.
+        ConfigError: it is something else, or lacks a class.
     """
     if isinstance(value, str) and value == "balanced":
         counts = np.bincount(targets, sample_weight, minlength=len(classes))
@@ -114,9 +114,10 @@ def class_weights(who: str, value: Any, classes: Array, targets: Array, sample_w
     if not isinstance(value, Mapping):
         raise ConfigError(f'{who}: expected class_weight as None, "balanced" or a dict, got {shown(value)}')
     given = cast("Mapping[Any, Any]", value)
-    for name in [*(name for name in names if name not in given), *(name for name in given if name not in names)]:
-        got = f"{shown(name)} as well" if name in given else f"none for {shown(name)}"
-        raise ConfigError(f"{who}: expected a class_weight for just the classes {shown(names)}, got {got}")
+    if missing := [name for name in names if name not in given]:
+        raise ConfigError(
+            f"{who}: expected a class_weight for each of {shown(names)}, got none for {shown(missing[0])}"
+        )
     return [given[name] for name in names]
 
 
@@ -156,6 +157,24 @@ class Range:
     def of_bytes(self) -> bool:
         """Whether it is that of bytes."""
         return isinstance(self.span, float) and (self.low, self.span) == (0.0, 255.0)
+
+    def refuse_other(self, who: str, images: Array) -> None:
+        """DataError for images of 0..1 where these are bytes or 0..255, and for bytes where these are 0..1.
+
+        Told by the largest of all values given; where that is 0, both scales mean the same.
+        """
+        top = float(images.max(initial=0))
+        if self.of_bytes and images.dtype != np.uint8 and 0 < top <= 1:
+            raise DataError(
+                f"{who}: expected bytes 0..255 as in fit, got floats up to {top:g}; multiply 0..1 by 255, or give bytes"
+            )
+        if (
+            isinstance(self.span, float)
+            and (self.low, self.span) == (0.0, 1.0)
+            and images.dtype == np.uint8
+            and top > 1
+        ):
+            raise DataError(f"{who}: expected images in 0..1 as in fit, got bytes up to {top:g}; divide by 255")
 
     def unit(self, images: Array) -> Array:
         """Images as a data set or a network takes them: bytes as they are, where these are bytes; else floats."""

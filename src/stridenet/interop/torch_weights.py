@@ -66,7 +66,8 @@ def load_torch_weights(
 
     A module goes where `names` says. The others go by name if all names of one side are on the other. Else they go
     by shape: to the only layer with such tensors, or in their order to as many layers, if the modules' names differ in
-    numbers alone. Nothing else is guessed. float16 is widened, which is exact; nothing is rounded.
+    numbers alone. Nothing else is guessed: where names decide, what has no namesake has no match with strict=False
+    either, whatever its shape. float16 is widened, which is exact; nothing is rounded.
 
     Args:
         network: float32 or float64.
@@ -236,7 +237,8 @@ def compare_with_torch(
         names: as in `load_torch_weights`.
 
     Raises:
-        ConfigError: one of the two is in training mode, no layer has a match, or `names` is wrong.
+        ConfigError: one of the two is in training mode, no layer has a match, `names` is wrong, or a module gives
+            no tensor but a tuple.
     """
     for who, training in (("network", network.training), ("module", module.training)):
         if training:
@@ -277,13 +279,17 @@ def _outputs_of(module: Any, names: Sequence[str], images: Array) -> dict[str, A
 
     def hook_of(name: str) -> Any:
         def keep(_module: Any, _inputs: Any, output: Any) -> None:
+            if not hasattr(output, "detach"):
+                got = f"a {type(output).__name__} of {name or 'the whole'}"
+                raise ConfigError(f"compare_with_torch: expected modules that give one tensor each, got {got}")
             found[name] = output.detach().cpu().numpy()
 
         return keep
 
     handles = [module.get_submodule(name).register_forward_hook(hook_of(name)) for name in {*names, ""}]
     try:
-        module(next(module.parameters()).new_tensor(images))
+        floats = (value for value in module.state_dict().values() if value.is_floating_point())
+        module(next(floats).new_tensor(images))  # of their type, where they are
     finally:
         for handle in handles:
             handle.remove()

@@ -6,7 +6,6 @@ and of ceil mode.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stridenet.data.transforms import TRANSFORMS, Normalize, Pad, Pipeline, Resize, SubtractMean, Transform
-from stridenet.errors import ConfigError, UnsupportedModelError, printable, shown
-from stridenet.files import FilePath, write_atomic
+from stridenet.errors import ConfigError, UnsupportedModelError, shown
+from stridenet.files import FilePath, refuse_existing, write_atomic
 from stridenet.model import Model
 from stridenet.nn.classic import AMPLITUDE, RBF, SLOPE, ScaledTanh, TableConv2d, TrainableSubsampling2d
 from stridenet.nn.layer import Layer
@@ -67,8 +66,8 @@ def export(
         FileExistsError: `path` exists.
     """
     flag("export", "include_preprocessing", include_preprocessing)
-    if not flag("export", "overwrite", overwrite) and os.path.lexists(path):
-        raise FileExistsError(f"{printable(path)}: expected a path that is not there yet; overwrite=True replaces it")
+    if not flag("export", "overwrite", overwrite):
+        refuse_existing(path)
     proto = to_proto(model, include_preprocessing=include_preprocessing, opset=opset)
     write_atomic(Path(path), proto.SerializeToString(deterministic=True))
 

@@ -138,9 +138,9 @@ class Graph(Layer):
             for node, done in zip(self._nodes, self._done, strict=True):
                 prepared = self._prepare(node, values, live)
                 for key, result in zip(node.outputs, self._compute(node, prepared), strict=True):
-                    values[key] = result
-                    live += result.nbytes
-                values.pop("", None)
+                    if key:
+                        values[key] = result
+                        live += result.nbytes
                 for key in done:
                     live -= values.pop(key).nbytes
         return [np.array(values[value.name]) for value in self.outputs]

@@ -154,7 +154,7 @@ def _unsqueeze(node: Node, x: Array, axes: Array | None = None) -> Prepared:
     """x with new axes of length 1, which stand where they say in the result."""
     given = node.get("axes", ()) if axes is None else numbers(node, "axes", axes)
     rank = x.ndim + len(given)
-    new, old = axes_of(node, given, rank), iter(x.shape)
+    new, old = set(axes_of(node, given, rank)), iter(x.shape)
     return _reshaped(x, [1 if i in new else next(old) for i in range(rank)])
 
 
@@ -198,8 +198,10 @@ def _pad(
     widths = node.get("pads", ()) if pads is None else numbers(node, "pads", pads)
     where = range(x.ndim) if axes is None else axes_of(node, numbers(node, "axes", axes), x.ndim)
     mode = node.get("mode", "constant")
-    if len(widths) != 2 * len(where) or min(widths, default=0) < 0:
-        raise ConfigError(f"{node}: expected pads >= 0, two for each of {len(where)} axes, got {shown(widths)}")
+    if len(widths) != 2 * len(where):
+        raise ConfigError(f"{node}: expected two pads for each of {len(where)} axes, got {shown(widths)}")
+    if min(widths, default=0) < 0:
+        raise UnsupportedModelError(f"{node}: expected pads >= 0, got {shown(widths)}; stridenet does not crop")
     if mode not in ("constant", "edge", "reflect"):
         raise UnsupportedModelError(f"{node}: expected mode constant, edge or reflect, got {shown(mode)}")
     both = {axis: (widths[i], widths[len(where) + i]) for i, axis in enumerate(where)}

@@ -97,7 +97,7 @@ _TYPE_NAMES = {
 }  # fmt: skip
 
 # What an attribute of this name may be, in whatever operator.
-_LEAST = {"strides": 1, "dilations": 1, "kernel_shape": 1, "group": 1, "size": 1, "pads": 0, "perm": 0}
+_LEAST = {"strides": 1, "dilations": 1, "kernel_shape": 1, "group": 1, "size": 1, "perm": 0}
 _FLAGS = {
     "allowzero", "broadcast", "ceil_mode", "count_include_pad", "is_test", "keepdims", "noop_with_empty_axes",
     "spatial", "storage_order", "training_mode", "transA", "transB",
@@ -199,6 +199,8 @@ def _value(value: onnx.ValueInfoProto, who: str) -> Value:
     shape = tuple(axis.dim_value if axis.HasField("dim_value") else axis.dim_param or None for axis in tensor.shape.dim)
     if len(shape) > MAX_DIMENSIONS or any(isinstance(n, int) and n < 0 for n in shape):
         _fail(who, f"{shown(name)} with at most {MAX_DIMENSIONS} lengths, none below 0", shown(shape))
+    if shape[:1] == (0,):  # some programs write an unknown batch so
+        shape = (None, *shape[1:])
     return Value(name, dtype, shape)
 
 
@@ -241,7 +243,7 @@ def array_of(tensor: onnx.TensorProto, limits: Limits, who: str) -> Array:
     else:
         if len(numbers) != size:
             _fail(who, f"{size} numbers by its shape {shape}", len(numbers))
-        array = np.array(numbers, np.int64 if name == "int32_data" else None)
+        array = np.array(numbers, np.uint64 if name == "uint64_data" else None)  # NumPy would take some for floats
     if dtype.kind == "b":
         array = array != 0
     return array.astype(dtype).reshape(shape)
@@ -321,6 +323,8 @@ def _node(node: onnx.NodeProto, opset: int, limits: Limits, who: str) -> Node:
             _fail(title, f"attributes {', '.join(signature.attributes) or 'none'}, each once", shown(attribute.name))
         who_else = f"{title}: attribute {attribute.name}"
         attributes[attribute.name] = _attribute(attribute, signature.attributes[attribute.name][0], limits, who_else)
+    if node.op_type != "Pad" and any(pad < 0 for pad in attributes.get("pads", ())):  # those of Pad may crop
+        _fail(f"{title}: attribute pads", "numbers >= 0", shown(min(attributes["pads"])))
     if missing := [name for name, (_, required) in signature.attributes.items() if required and name not in attributes]:
         _fail(title, f"the attribute {missing[0]}", "none")
     return Node(

@@ -41,6 +41,14 @@ class _Axis(NamedTuple):
         return (self.kernel - 1) * self.dilation + 1
 
     @property
+    def blind(self) -> bool:
+        """Whether a window sees no pixel: it begins before the image, and a step of its taps leads over all of it."""
+        if self.length >= self.dilation:
+            return False
+        starts = range(0, min(self.before, self.outputs * self.stride, MOST_TAPS), self.stride)
+        return self.before > MOST_TAPS or any((i - self.before) % self.dilation >= self.length for i in starts)
+
+    @property
     def padded(self) -> int:
         return self.before + self.length + self.after + self.overhang
 
@@ -61,8 +69,8 @@ def _window(node: Node, x: Array, kernel: Shape) -> tuple[_Axis, ...]:
     """The window on x (N, C, *image) that the attributes of the node describe.
 
     An axis has (length + before + after - extent) // stride + 1 outputs; ceil mode rounds up, but for a window that
-    would begin behind the image. auto_pad gives ceil(length / stride) outputs, and the odd pixel of padding to the
-    end (SAME_UPPER) or the beginning (SAME_LOWER).
+    would begin behind the image, and is refused with auto_pad VALID where it matters. SAME gives ceil(length / stride)
+    outputs, and the odd pixel of padding to the end (SAME_UPPER) or the beginning (SAME_LOWER).
     """
     rank, auto = x.ndim - 2, node.get("auto_pad", "NOTSET")
     pads = node.get("pads", (0,) * 2 * rank)
@@ -90,6 +98,10 @@ def _window(node: Node, x: Array, kernel: Shape) -> tuple[_Axis, ...]:
         if room < 0 or not length:
             raise ShapeError(f"{node}: expected an image of at least {extent} along axis {i}, got {x.shape}")
         last = room // strides[i]
+        if auto == "VALID" and node.get("ceil_mode", 0) and room % strides[i]:
+            raise UnsupportedModelError(
+                f"{node}: expected auto_pad NOTSET with ceil_mode=1, got VALID, which programs round in two ways"
+            )
         if auto == "NOTSET" and node.get("ceil_mode", 0) and room % strides[i]:
             last += (last + 1) * strides[i] < length + before
         overhang = max(last * strides[i] - room, 0)
@@ -180,7 +192,8 @@ def max_pool(node: Node, x: Array) -> Prepared:
         return (reduce(np.maximum, _taps(_frame(x, window, _lowest(x.dtype)), window)).copy(),)
 
     forms = Form(shape, x.dtype), Form(shape, np.dtype(np.int64))
-    return Prepared(forms[: 1 + places], compute, 3 * _frame_bytes(x, window))
+    scratch = 3 * _frame_bytes(x, window)
+    return Prepared(forms[: 1 + places], compute, scratch * 8 // x.itemsize if places else scratch)
 
 
 def _lowest(dtype: np.dtype[Any]) -> Any:
@@ -192,11 +205,11 @@ def _max_and_place(x: Array, window: tuple[_Axis, ...], *, column_major: bool) -
     image, order = x.shape[2:], "F" if column_major else "C"
     place = np.arange(product(image)).reshape(image, order=order)
     place = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *[1] * len(image)) * product(image) + place
-    framed = _frame(x, window, _lowest(x.dtype)), _frame(place, window, 0)
+    framed = _frame(x, window, _lowest(x.dtype)), _frame(place, window, -1)
     pairs = zip(_taps(framed[0], window), _taps(framed[1], window), strict=True)
     value, where = (first.copy() for first in next(pairs))
     for tap, at in pairs:
-        better = (tap > value) | (np.isnan(tap) & ~np.isnan(value))
+        better = (tap > value) | (np.isnan(tap) & ~np.isnan(value)) | (where < at) & (where < 0)  # -1 is padding
         value[better], where[better] = tap[better], at[better]
     return value, where
 
@@ -230,6 +243,10 @@ def _pool_window(node: Node, x: Array) -> tuple[_Axis, ...]:
     if any(max(axis.before, axis.after) >= axis.extent for axis in window):
         pads = [(axis.before, axis.after) for axis in window]
         raise UnsupportedModelError(f"{node}: expected pads smaller than the window, got {shown(pads)}")
+    if any(axis.blind for axis in window):
+        raise UnsupportedModelError(
+            f"{node}: expected windows that see a pixel each, got one that steps over x {x.shape}"
+        )
     return window
 
 
