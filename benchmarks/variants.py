@@ -25,7 +25,6 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {  # recipe -> what differs -> 
         "mu 1": {"optimizer.mu": 1.0},
         "twice the learning rate": {"optimizer.lr": 1e-3},
         "a weight decay of 1e-3": {"optimizer.weight_decay": 1e-3},
-        "twice the passes at every rate": {"train.epochs": 40, "schedule.milestones": [4, 10, 16, 24]},
     },
     "s1-mnist": {
         "inputs of deviation 1": {"data.transform": [{"name": "normalize", "mean": [0.1307], "std": [0.3081]}]},
