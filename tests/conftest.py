@@ -154,7 +154,7 @@ def child(tmp_path: Path) -> Child:
         merged = {name: text for name, text in (os.environ | environment).items() if text is not None}
         command = [sys.executable, "-c", code, *map(str, arguments)]
         return subprocess.run(
-            command, cwd=tmp_path, env=merged, capture_output=True, text=True, timeout=120, errors="replace"
+            command, cwd=tmp_path, env=merged, capture_output=True, text=True, timeout=300, errors="replace"
         )
 
     return run

@@ -10,6 +10,8 @@ import pytest
 HERE = Path(__file__).parent
 FILES = sorted(path for room in ("kernels", "nn") for path in (HERE / room).glob("test_*.py"))
 SWITCHES = ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"]
+PLAIN = "not slow and not peer"
+TIERS = {"NUMBA_DISABLE_JIT": f"{PLAIN} and not big", "NUMBA_BOUNDSCHECK": PLAIN}  # big would take hours in Python
 
 PYTEST = "import sys, pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
 
@@ -26,12 +28,18 @@ batchlast._forward = wrong
 """
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where checked kernels are kept, so that they are compiled once and not for every file."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.mark.slow
 @pytest.mark.promise("G7")
 @pytest.mark.parametrize("switch", SWITCHES)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_a_file_passes(path: Path, switch: str, child: Any, tmp_path: Path) -> None:
-    done = child(PYTEST, "--kernels", "batchlast", path, XDG_CACHE_HOME=str(tmp_path), **{switch: "1"})
+def test_a_file_passes(path: Path, switch: str, child: Any, cache: str) -> None:
+    done = child(PYTEST, "--kernels", "batchlast", "-m", TIERS[switch], path, XDG_CACHE_HOME=cache, **{switch: "1"})
     assert done.returncode == 0, done.stdout + done.stderr
 
 

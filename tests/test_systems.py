@@ -185,7 +185,8 @@ def test_what_drop_last_refuses() -> None:
 # The figures
 
 
-def test_s2_and_its_ten_second_regression(mnist_folder: Path) -> None:
+@pytest.mark.parametrize("epochs", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_s2_and_its_ten_second_regression(epochs: int, mnist_folder: Path) -> None:
     """784-200-10: the report's loss, which holds the L2 term, goes from 0.684 to 0.193, its test accuracy to 96.8 %."""
     splits, rng, init = load(mnist_folder, classes=10), np.random.default_rng(1), normal(0.01)
     layers = Flatten(), Linear(784, 200, init=init, rng=rng), ReLU(), Linear(200, 10, init=init, rng=rng)
@@ -195,12 +196,14 @@ def test_s2_and_its_ten_second_regression(mnist_folder: Path) -> None:
     ordered = splits.train.subset(seeding.stream(0, "shuffle", 0).permutation(60_000))
     train, losses = Loader(ordered, 128, transform=images, drop_last=True), []
     with blas_threads():
-        for epoch in range(10):
+        for epoch in range(epochs):
             total = 0.0
             for x, y, _ in train.epoch(epoch):
                 total += 0.5 * 1e-3 * float(np.dot(params.decay * params.value, params.value))
                 total += trainer.step(x, y)
             losses.append(total / len(train))
     assert losses[0] == pytest.approx(0.684, abs=0.01)
+    if epochs == 1:
+        return
     assert losses[9] == pytest.approx(0.193, abs=0.01)
     assert 0.965 <= trainer.evaluate(Loader(splits.test, 256, transform=images)).accuracy <= 0.975

@@ -138,7 +138,9 @@ def test_outputs_that_cannot_be(kind: str, run_folder: Path, capfd: pytest.Captu
     Path("same").symlink_to(run_folder / FILE)
     written = ["run", "--format", kind, "--out"]
     for name in ("there", "folder", "link", f"run/{FILE}"):
-        assert f"{name}: exists already; --force replaces it" in refused([*written, name], 1, capfd)
+        assert f"{name}: expected a path that is not there yet; --force replaces it" in refused(
+            [*written, name], 1, capfd
+        )
     assert "folder: is a directory" in refused([*written, "folder", "--force"], 1, capfd)
     assert "none: no such file or directory" in refused([*written, "none/out"], 1, capfd)
     for name in (f"run/{FILE}", "same"):

@@ -598,7 +598,7 @@ def signals_at_random(tmp_path: Path, each: int, doubles: int) -> None:
 
 @pytest.mark.promise("K3")
 def test_signals_stop_a_run_that_goes_on_to_the_same_bits(long_recipe: Path, tmp_path: Path) -> None:
-    signals_at_random(tmp_path, each=2, doubles=2)
+    signals_at_random(tmp_path, each=1, doubles=1)
 
 
 @pytest.mark.slow
@@ -697,6 +697,7 @@ def test_the_size_of_photos_is_part_of_the_run(
     assert capfd.readouterr().err == "stridenet: recipe.data: expected size >= 1, got 0\n"
 
 
+@pytest.mark.big
 def test_grey_pictures_get_the_recipe_for_digits(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], no_pictures: None
 ) -> None:

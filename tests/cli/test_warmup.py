@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from helpers import MAIN
 from stridenet import cli
 from stridenet.kernels import compiled
 
@@ -23,18 +24,28 @@ def cold(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return told
 
 
-def test_the_first_time_compiles_and_keeps_and_the_second_loads(stridenet_child: Any, tmp_path: Path) -> None:
+ONE_KERNEL = """
+from stridenet.kernels import compiled, program, update
+compiled._kernels[:] = [each for each in compiled._kernels if each.py_func.__module__ == update.__name__]
+program.warm_up = lambda: None
+"""
+
+
+@pytest.mark.parametrize(
+    "kernels", [pytest.param(ONE_KERNEL, id="of SGD"), pytest.param("", id="all", marks=pytest.mark.slow)]
+)
+def test_the_first_time_compiles_and_keeps_and_the_second_loads(kernels: str, child: Any, tmp_path: Path) -> None:
     """In processes of their own, with a cache folder of their own."""
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path), "NUMBA_DISABLE_JIT": None}
     for verb in ("compiled", "loaded"):
-        done = stridenet_child("warmup", **cache)
+        done = child(kernels + MAIN, "warmup", **cache)
         assert (done.returncode, done.stderr) == (0, "")
         first, second = done.stdout.splitlines()
         assert re.fullmatch(rf"kernels  {verb} in \d+\.\d s", first)
     folder = Path(second.removeprefix("kept     "))
     assert folder.is_relative_to(tmp_path)
     assert list(folder.rglob("*.nbi"))
-    done = stridenet_child("warmup", "--json", **cache)
+    done = child(kernels + MAIN, "warmup", "--json", **cache)
     found = json.loads(done.stdout)
     assert found.keys() == {"folder", "compiled", "seconds"}
     assert (found["folder"], found["compiled"]) == (str(folder), False)

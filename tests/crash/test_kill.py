@@ -115,7 +115,7 @@ def kill_and_resume(tmp_path: Path, recipe: Path, small_data: Path, kills: int) 
 
 @pytest.mark.promise("K1")
 def test_killed_runs_go_on_to_the_same_bits(recipe: Path, small_data: Path, tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, recipe, small_data, 5)
+    kill_and_resume(tmp_path, recipe, small_data, 3)
 
 
 @pytest.mark.slow

@@ -108,6 +108,7 @@ def check_resumes(optimizer: str, kind: str, stops: range, folder: Path) -> None
         assert digest(second) == wanted, f"stopped at step {stop}"
 
 
+@pytest.mark.big
 @pytest.mark.promise("K2")
 @pytest.mark.parametrize("kind", [PURE, FULL])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -116,6 +117,7 @@ def test_a_resumed_run_has_the_same_bits(optimizer: str, kind: str, tmp_path: Pa
     check_resumes(optimizer, kind, range(first, TOTAL + 1, 15), tmp_path)
 
 
+@pytest.mark.big
 @pytest.mark.slow
 @pytest.mark.promise("K2")
 @pytest.mark.parametrize("kind", [PURE, FULL])
@@ -125,6 +127,7 @@ def test_a_run_resumed_at_any_step_has_the_same_bits(optimizer: str, kind: str, 
     check_resumes(optimizer, kind, range(1, TOTAL + 1), tmp_path)
 
 
+@pytest.mark.big
 @pytest.mark.promise("K2")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_change_of_any_part_of_a_state_changes_the_bits(optimizer: str) -> None:

@@ -27,6 +27,7 @@ def test_random_command_lines(count: int, tmp_path: Path, small_data: Path) -> N
     shutil.copytree(small_data, tmp_path / "idx")
     (tmp_path / "none").mkdir()
     own = {"STRIDENET_DATA": "none", "PYTHONPATH": str(TESTS), "HOME": str(tmp_path), "OPENBLAS_NUM_THREADS": "1"}
+    own["STRIDENET_KERNELS"] = "im2col"  # without a home of its own it would compile
     command = [sys.executable, "-m", "hostile.arguments", str(count), str(SEED), "."]
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | own, capture_output=True, text=True, timeout=900, errors="replace"

@@ -12,6 +12,7 @@ from stridenet.interop.cs231n.solver import _RULES
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "coursework.md"
 
 
+@pytest.mark.big
 def test_the_example_of_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     text, names = PAGE.read_text("utf-8"), {}
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

@@ -51,14 +51,18 @@ print(LANES, OUTS)
 """
 
 
+NARROW = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+avx,+fma,+sse4.2"}
+
+
 @pytest.mark.parametrize(
     "environment",
     [
-        {"NUMBA_BOUNDSCHECK": "1"},
-        {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+avx,+fma,+sse4.2"},
-        pytest.param({"NUMBA_DISABLE_JIT": "1"}, marks=pytest.mark.slow),  # minutes of Python instead of milliseconds
+        {"NUMBA_DISABLE_JIT": "1"},
+        {"NUMBA_DISABLE_JIT": "1", **NARROW},
+        pytest.param({"NUMBA_BOUNDSCHECK": "1"}, marks=pytest.mark.slow),  # compiles all kernels once more
+        pytest.param(NARROW, marks=pytest.mark.slow),
     ],
-    ids=["checked places", "narrow registers", "not compiled"],
+    ids=["not compiled", "not compiled, narrow registers", "checked places", "narrow registers"],
 )
 def test_other_ways_to_run_give_the_same(environment: dict[str, str], child: Any, tmp_path: Path) -> None:
     done = child(COMPARE, XDG_CACHE_HOME=str(tmp_path), **environment)

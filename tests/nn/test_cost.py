@@ -67,15 +67,18 @@ def products(layer: Conv2d, input_shape: Shape) -> int:
 
 
 def seen(network: Layer, input_shape: Shape) -> tuple[int, int]:
-    """Rows and columns of the pixels that the middle output depends on: a NaN in one of them reaches it."""
+    """How many rows and columns of pixels the middle output depends on: NaNs in one of them reach it."""
     C, H, W = input_shape
-    x = layout.empty((H * W, C, H, W))
+    x = layout.empty((H + W, C, H, W))
     x[...] = RNG.standard_normal(x.shape)
-    for i in range(H * W):
-        x[i, 0, i // W, i % W] = np.nan
+    for row in range(H):
+        x[row, :, row] = np.nan
+    for column in range(W):
+        x[H + column, :, :, column] = np.nan
     y = network.eval().forward(x)
     P, Q = y.shape[2:]
-    rows, columns = np.nonzero(np.isnan(y[:, 0, P // 2, Q // 2]).reshape(H, W))
+    reached = np.isnan(y[:, 0, P // 2, Q // 2])
+    rows, columns = np.flatnonzero(reached[:H]), np.flatnonzero(reached[H:])
     return int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
 
 

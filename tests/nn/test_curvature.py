@@ -180,6 +180,7 @@ def test_what_lies_before_a_layer_gets_its_squared_derivatives(kind: str) -> Non
     assert normwise(found, wanted) < 1e-6
 
 
+@pytest.mark.big
 def test_the_network_of_1998() -> None:
     network = lenet5_1998(rng=rng())
     params = network.pack()

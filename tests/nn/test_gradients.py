@@ -421,7 +421,9 @@ KINDS: dict[str, Callable[[Rng], float]] = {
 
 
 @pytest.mark.promise("G1", "B6", "B13", "B14", "B25")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.big) if "network" in kind else kind for kind in KINDS]
+)
 @pytest.mark.parametrize("cases", [CASES, pytest.param(ALL_CASES, marks=pytest.mark.slow)])
 def test_gradients(kind: str, cases: int) -> None:
     for seed in range(cases):

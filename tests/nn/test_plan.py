@@ -105,6 +105,7 @@ def test_loss_and_gradient_are_those_of_the_layers(maker: Callable[[], Layer], n
     agree(found, wanted, rough)
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("n", [2, 19])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_networks_of_the_zoo(name: str, n: int) -> None:
@@ -509,6 +510,7 @@ def model() -> Model:
     return Model(with_norm(), list("abcd"), SHAPE)
 
 
+@pytest.mark.big
 @pytest.mark.promise("A4")
 def test_sixteen_threads_predict_at_the_same_time() -> None:
     ours = model()
@@ -608,6 +610,7 @@ def test_a_forked_child_has_workers_of_its_own(child: Any) -> None:
 # --- memory and interruptions
 
 
+@pytest.mark.big
 @pytest.mark.promise("M3")
 @pytest.mark.parametrize("n", [64, 512])
 @pytest.mark.parametrize("maker", [lenet5, MODELS["lenet5_batchnorm"]], ids=["lenet5", "lenet5_batchnorm"])
@@ -702,17 +705,18 @@ print(LANES)
 """
 
 
+NARROW = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+avx,+fma,+sse4.2"}
+
+
 @pytest.mark.promise("G7")
 @pytest.mark.parametrize(
     ("environment", "lanes"),
     [
-        ({"NUMBA_DISABLE_JIT": "1"}, None),
+        ({"NUMBA_DISABLE_JIT": "1", **NARROW}, "8"),
         pytest.param({"NUMBA_BOUNDSCHECK": "1"}, None, marks=pytest.mark.slow),
-        pytest.param(
-            {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+avx,+fma,+sse4.2"}, "8", marks=pytest.mark.slow
-        ),
+        pytest.param(NARROW, "8", marks=pytest.mark.slow),
     ],
-    ids=["not compiled", "checked places", "narrow registers"],
+    ids=["not compiled, narrow registers", "checked places", "narrow registers"],
 )
 def test_other_ways_to_run_give_the_same(
     environment: dict[str, str], lanes: str | None, child: Any, tmp_path: Any

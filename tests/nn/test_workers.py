@@ -164,6 +164,7 @@ INTERRUPTED = """
 import os, signal, threading, time
 from stridenet.nn.workers import Workers
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background deaf to it
 workers, done = Workers(2), []
 workers.run([lambda: None] * 2)  # the threads are there
 

@@ -25,6 +25,13 @@ def lenet5(nn: Any) -> Any:
     )
 
 
+def pynet(nn: Any) -> Any:
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 120, 5), nn.ReLU(), nn.Flatten(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+    )
+
+
 def lenet5_1998(nn: Any) -> Any:
     c3 = "012 123 234 345 045 015 0123 1234 2345 0345 0145 0125 0134 1245 0235 012345"
     table = c3.split()
@@ -114,6 +121,7 @@ def resnet20(nn: Any) -> Any:
 
 PEERS: dict[str, Callable[[Any], Any]] = {
     "lenet5": lenet5,
+    "pynet": pynet,
     "lenet5_1998": lenet5_1998,
     "lenet5_batchnorm": lenet5_batchnorm,
     "cifar_convnet": cifar_convnet,

@@ -488,6 +488,7 @@ def uninterrupted(optimizer: str, plain: bool) -> str:
     return digest(trainer)
 
 
+@pytest.mark.big
 @pytest.mark.promise("K2", "K4")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_run_stopped_at_any_step_ends_with_the_same_bits(optimizer: str, tmp_path: Path) -> None:

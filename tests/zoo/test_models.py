@@ -32,6 +32,7 @@ def given(network: Sequential, N: int) -> Array:
     return np.random.default_rng(1).standard_normal((N, *network.input_shape)).astype(np.float32)
 
 
+@pytest.mark.big
 @pytest.mark.parametrize(
     ("make", "arguments", "count", "shape"),
     [
@@ -169,6 +170,7 @@ def test_resnet20_is_that_of_the_paper() -> None:
     assert sum(isinstance(layer, ZeroPadShortcut) for layer in layers) == 2
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("name", MODELS)
 def test_a_training_step_lowers_the_loss(name: str) -> None:
     network = MODELS[name](rng=rng())
@@ -178,6 +180,7 @@ def test_a_training_step_lowers_the_loss(name: str) -> None:
     assert cross_entropy(network.forward(x), y)[0] < first
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_file_brings_every_network_back(name: str, tmp_path: Path) -> None:
     network = MODELS[name](rng=rng())

@@ -67,6 +67,7 @@ def test_the_shipped_recipes_are_these() -> None:
     assert recipes.OFFLINE in recipes.names()
 
 
+@pytest.mark.big
 def test_the_default_recipe_is_as_its_comments_say() -> None:
     recipe = recipes.load("lenet5-mnist")
     assert round(60_000 * recipe["data"]["validation"]) == 5000
@@ -387,6 +388,7 @@ def test_a_recipe_that_cannot_be_made_is_refused(name: str) -> None:
         experiment.prepare(recipe, noise((1, 28, 28), 200))
 
 
+@pytest.mark.big
 @pytest.mark.parametrize(("shape", "classes"), [((1, 28, 28), 5), ((3, 28, 28), 10)])
 def test_classes_and_channels_that_args_leave_out_are_those_of_the_data(shape: tuple[int, ...], classes: int) -> None:
     data = noise(shape, 200).train
@@ -397,6 +399,7 @@ def test_classes_and_channels_that_args_leave_out_are_those_of_the_data(shape: t
     assert recipe["model"]["args"] == {}  # the run is that of the recipe as it was written
 
 
+@pytest.mark.big
 def test_every_schedule_can_be_named() -> None:
     splits, named = noise((1, 28, 28), 200), set()
     for changes, rates in [
@@ -418,6 +421,7 @@ def test_every_schedule_can_be_named() -> None:
     assert named == assembly.SCHEDULES.keys()
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("unit", ["step", "epoch"])
 def test_a_warm_up_climbs_step_by_step_and_the_schedule_has_the_rest(unit: str) -> None:
     length, climb = (46, 6) if unit == "step" else (2, 1)
@@ -441,6 +445,7 @@ OPTIMIZER_KEYS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("name", assembly.OPTIMIZERS)
 def test_every_optimizer_can_be_named_with_its_keys(name: str) -> None:
     """The first step of the recipe is that of the same optimiser made by hand."""
@@ -465,6 +470,7 @@ def test_adamw_decays_unless_told_otherwise() -> None:
     assert resolved(weight_decay=0.0) == {"name": "adamw", "lr": 0.01, "weight_decay": 0.0}
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
 def test_the_momentum_may_cycle(name: str) -> None:
     cycle = {"optimizer": {"name": name, "lr": 0.1}, "schedule": {"name": "one_cycle", "momentum": [0.95, 0.85]}}
@@ -474,6 +480,7 @@ def test_the_momentum_may_cycle(name: str) -> None:
     assert min(share(t) for t in range(23)) == pytest.approx(0.85, abs=1e-3)
 
 
+@pytest.mark.big
 def test_the_section_of_the_training_reaches_the_trainer() -> None:
     policies = {
         "early_stopping": {"patience": 3, "min_delta": 0.01},
