@@ -111,6 +111,14 @@ def test_a_layer_that_init_does_not_give_is_not_frozen(source: str) -> None:
         fine_tune(network(2, width=6), {"init": source, "freeze": 5})
 
 
+def test_a_graph_gives_no_weights(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.onnx")
+    with pytest.raises(
+        ConfigError, match=r"expected a model file or a run folder of stridenet, .* got an ONNX file, .*"
+    ):
+        take_weights(network(2), path)
+
+
 def test_a_resumed_run_needs_no_model(tmp_path: Path) -> None:
     mine = network(2)
     assert fine_tune(mine, {"init": str(tmp_path / "gone"), "freeze": 2}, resume=True) == [

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stridenet.errors import ConfigError, printable
+from stridenet.loading import is_onnx
 from stridenet.model import load
 from stridenet.nn.sequential import Sequential
 
@@ -50,9 +51,14 @@ def take_weights(network: Sequential, source: str) -> tuple[list[str], list[str]
         The names of the layers that got weights, and what was done, in one line or two.
 
     Raises:
-        ConfigError: no layer does.
+        ConfigError: no layer does, or the source is an ONNX file.
         OSError, ModelFileError: the model cannot be read.
     """
+    if is_onnx(source):
+        raise ConfigError(
+            "recipe.train.init: expected a model file or a run folder of stridenet, whose weights alone it takes, got"
+            f" an ONNX file, {printable(source)}"
+        )
     theirs, own = load(source).network.state_dict(), network.state_dict()
     shapes = {name: value.shape for name, value in theirs.items()}
     layers = _layers(network)

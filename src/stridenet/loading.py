@@ -32,9 +32,12 @@ def load(path: str | os.PathLike[str]) -> Model:
             that cannot be; nothing in it can run code.
         ConfigError: the package onnx is missing.
     """
-    if Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir():
-        return _of_onnx(path)
-    return model.load(path)
+    return _of_onnx(path) if is_onnx(path) else model.load(path)
+
+
+def is_onnx(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is read as an ONNX file: by its name, unless it is a folder."""
+    return Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir()
 
 
 def _of_onnx(path: str | os.PathLike[str]) -> Model:

@@ -242,7 +242,7 @@ def test_a_value_that_cannot_be_is_one_line(
             "data none: expected a folder or one of mnist, cifar10, digits, got neither",
         ),
         (["evaluate", "model", "--data", "text"], "data text: expected a folder, got a file"),
-        (["evaluate", "model", "--data", "folder"], "folder: expected the four IDX files"),
+        (["evaluate", "model", "--data", "folder"], "folder: expected four IDX files"),
         (["predict", "none", "picture.png"], "none: no such file or directory"),
         (["predict", "text", "picture.png"], "text: expected a model file (safetensors), got another kind of file"),
         (["predict", "picture.png", "picture.png"], "picture.png: expected a model file (safetensors), got another"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_all_formats_predict_alike(
         assert (code, out, list(Path().glob("small*"))) == (2, "", [])
         assert "expected --include-preprocessing with --format onnx alone" in err
         return
-    words = out.partition("try: ")[2].split()
+    words = shlex.split(out.partition("try: ")[2])
     if words[0] == "python":
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == wanted
@@ -132,23 +133,26 @@ def refused(arguments: list[str], code: int, capfd: pytest.CaptureFixture[str]) 
 @pytest.mark.promise("L02")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_outputs_that_cannot_be(kind: str, run_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Path("there").write_text("mine")
-    Path("folder").mkdir()
-    Path("link").symlink_to("nowhere")
-    Path("same").symlink_to(run_folder / FILE)
+    suffix = Path(FORMATS[kind]).suffix
+    there, folder, link, alias = (name + suffix for name in ("there", "folder", "link", "alias"))
+    Path(there).write_text("mine")
+    Path(folder).mkdir()
+    Path(link).symlink_to("nowhere")
+    for name in ("same", alias):
+        Path(name).symlink_to(run_folder / FILE)
     written = ["run", "--format", kind, "--out"]
-    for name in ("there", "folder", "link", f"run/{FILE}"):
+    for name in (there, folder, link, alias):
         assert f"{name}: expected a path that is not there yet; --force replaces it" in refused(
             [*written, name], 1, capfd
         )
-    assert "folder: is a directory" in refused([*written, "folder", "--force"], 1, capfd)
-    assert "none: no such file or directory" in refused([*written, "none/out"], 1, capfd)
-    for name in (f"run/{FILE}", "same"):
+    assert f"{folder}: is a directory" in refused([*written, folder, "--force"], 1, capfd)
+    assert "none: no such file or directory" in refused([*written, "none/out" + suffix], 1, capfd)
+    for name in (alias, f"run/{FILE}") if kind == "safetensors" else (alias,):
         for source in ("run", f"run/{FILE}", "same"):
             message = refused([source, "--format", kind, "--out", name, "--force"], 2, capfd)
             assert "expected another file than MODEL itself" in message
-    assert cli.run(["export", *written, "there", "--force"]) == 0
-    assert Path("there").read_bytes() != b"mine"
+    assert cli.run(["export", *written, there, "--force"]) == 0
+    assert Path(there).read_bytes() != b"mine"
 
 
 @pytest.mark.promise("L02")
@@ -156,8 +160,9 @@ def test_outputs_that_cannot_be(kind: str, run_folder: Path, capfd: pytest.Captu
 def test_a_full_disk_and_a_folder_for_reading_leave_the_old_file(
     kind: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    Path("there").write_text("mine")
-    written = ["run", "--format", kind, "--force", "--out", "there"]
+    there = "there" + Path(FORMATS[kind]).suffix
+    Path(there).write_text("mine")
+    written = ["run", "--format", kind, "--force", "--out", there]
     for place, number in (("_write", errno.ENOSPC), ("_create", errno.EACCES)):
         problem = OSError(number, os.strerror(number))
 
@@ -166,7 +171,7 @@ def test_a_full_disk_and_a_folder_for_reading_leave_the_old_file(
 
         with monkeypatch.context() as broken:
             broken.setattr(files, place, fail)
-            assert f"there: {os.strerror(number).lower()}" in refused(written, 1, capfd)
+            assert f"{there}: {os.strerror(number).lower()}" in refused(written, 1, capfd)
 
 
 def test_wrong_usage(run_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -180,5 +185,46 @@ def test_a_graph_stays_onnx(run_folder: Path, capfd: pytest.CaptureFixture[str])
     capfd.readouterr()
     for kind in FORMATS:
         message = refused(["graph.onnx", "--format", kind], 1, capfd)
-        assert "expected layers " in message
-        assert "Graph" in message
+        assert "graph.onnx: expected a model of stridenet to export, got an ONNX graph; " in message
+        assert "missing.onnx: no such file" in refused(["missing.onnx", "--format", kind], 1, capfd)
+
+
+@pytest.mark.parametrize(
+    ("kind", "out", "expected"),
+    [
+        ("onnx", "a.py", "the suffix .onnx"),
+        ("onnx", "a", "the suffix .onnx"),
+        ("python", "a.onnx", "the suffix .py"),
+        ("python", "a.pyc", "the suffix .py"),
+        ("safetensors", "a.ONNX", "another suffix than .onnx and .py"),
+        ("safetensors", "a.py", "another suffix than .onnx and .py"),
+    ],
+)
+def test_a_suffix_of_another_format(
+    kind: str, out: str, expected: str, run_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(["run", "--format", kind, "--out", out], 2, capfd)
+    assert f"expected --out with {expected} for --format {kind}, got {out}" in message
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_command_to_try_is_quoted(kind: str, run_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = "it's a; b" + Path(FORMATS[kind]).suffix.upper()
+    assert cli.run(["export", "run", "--format", kind, "--out", out]) == 0
+    assert out in shlex.split(capfd.readouterr().out.partition("try: ")[2])
+
+
+def test_help_says_which_commands_take_a_graph(run_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["export", "run", "--format", "onnx", "--out", "graph.onnx"]) == 0
+    digit(Path("picture.png"))
+    capfd.readouterr()
+    assert cli.run(["--help"]) == 0
+    text = " ".join(capfd.readouterr().out.split())
+    assert "MODEL is a model file or a run folder; predict, evaluate and summary take an ONNX file too." in text
+    assert cli.run(["predict", "graph.onnx", "picture.png"]) == 0
+    assert cli.run(["summary", "graph.onnx"]) == 0
+    assert "parameters   195 constants, none trained" in capfd.readouterr().out
+    assert cli.run(["train", "lenet5-digits", "--init", "graph.onnx", "--out", "new"]) == 2
+    _, err = capfd.readouterr()
+    assert (err.count("\n"), Path("new").exists()) == (1, False)
+    assert "got an ONNX file, " in err

@@ -92,12 +92,14 @@ def test_a_folder_is_recognised_by_what_it_holds(idx_folder: Path) -> None:
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(
-        DataError, match=r"expected the four IDX files train-images-idx3-ubyte.*got holiday.jpg; missing"
-    ):
+    kinds = r"four IDX files .*, the batches of CIFAR-10, TinyImageNet, or a folder of pictures for each class"
+    with pytest.raises(DataError, match=rf"expected {kinds}, got holiday\.jpg$"):
         open_data(str(tmp_path))
     (tmp_path / "holiday.jpg").unlink()
-    with pytest.raises(DataError, match="got an empty folder; missing"):
+    with pytest.raises(DataError, match=rf"expected {kinds}, got an empty folder$"):
+        open_data(str(tmp_path))
+    (tmp_path / mnist.TRAIN[0]).touch()  # one of the four: the others are missing
+    with pytest.raises(DataError, match=rf"expected the four IDX files .*; missing: {', '.join(mnist.TRAIN[1:])}, "):
         open_data(str(tmp_path))
 
 

@@ -200,6 +200,13 @@ def test_parts_that_split_refuses(part: Any) -> None:
         labelled([0] * 10).split(part, seed=0)
 
 
+@pytest.mark.parametrize("part", [0.1, 0.9, 1])
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_images_to_split(part: float, count: int) -> None:
+    with pytest.raises(ConfigError, match=rf"expected at least 2 images to split, got {count}; add images$"):
+        labelled([0]).subset(range(count)).split(part, seed=0)
+
+
 def weighted(weights: Any, labels: tuple[int, ...] = (0, 1, 1, 0)) -> Dataset:
     return Dataset(images(len(labels)), np.array(labels), AB, weights)
 

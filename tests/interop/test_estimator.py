@@ -139,6 +139,32 @@ def test_images_are_told_by_their_shape_or_by_image_shape() -> None:
         quick().fit(as_classes_last(images), y)
 
 
+def test_an_image_shape_with_the_channels_last_is_refused() -> None:
+    X, y = np.random.default_rng(0).random((12, 9, 8, 3)), np.arange(12) % 2
+    said = "image_shape is (C, H, W), got (9, 8, 3); for images with the channels last give image_shape=(3, 9, 8)"
+    with pytest.raises(ShapeError, match=f"{re.escape(said)}$"):
+        quick(image_shape=(9, 8, 3)).fit(X, y)
+    assert quick(image_shape=(3, 9, 8)).fit(X, y).image_shape_ == (3, 9, 8)
+    for shape in ((16, 4, 4), (9, 1, 1)):  # many channels of few pixels
+        assert quick(image_shape=shape).fit(np.ones((12, *shape)) * y[:, None, None, None], y).image_shape_ == shape
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 5), (3, 6, 5)])
+def test_one_image_is_no_list_of_images(shape: tuple[int, int, int]) -> None:
+    images, y = np.random.default_rng(0).random((12, *shape)), np.arange(12) % 2
+    classifier = quick().fit(images, y)
+    one = images[0].squeeze()  # (6, 5) or (3, 6, 5)
+    with pytest.raises(ShapeError, match=re.escape(f"got one image: {one.shape}; give X[None]")):
+        classifier.predict(one)
+    np.testing.assert_array_equal(classifier.predict(one[None]), classifier.predict(images[:1]))
+
+
+def test_a_row_of_one_line_is_an_image() -> None:
+    images, y = np.random.default_rng(0).random((12, 1, 5)), np.arange(12) % 2
+    classifier = quick().fit(images, y)
+    np.testing.assert_array_equal(classifier.predict(images[0]), classifier.predict(images[:1]))
+
+
 def test_columns_are_features_unless_image_shape_says_otherwise() -> None:
     features = quick().fit(DIGITS.data[:200], LABELS[:200])
     assert features.image_shape_ == (64, 1, 1)

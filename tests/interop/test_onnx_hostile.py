@@ -88,6 +88,14 @@ def test_bytes_that_are_no_model(name: str, tmp_path: Path) -> None:
     refused(BYTES[name], tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("data", "got"),
+    [(b"", "0 bytes"), (b"hello", "another format: "), (b"\x89PNG\r\n", "another format: "), (b'{"a": 1}', "another ")],
+)
+def test_a_foreign_file_is_no_onnx_file(data: bytes, got: str, tmp_path: Path) -> None:
+    assert f".onnx: expected an ONNX file, got {got}" in refused(data, tmp_path)
+
+
 @pytest.mark.promise("O01")
 def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
@@ -369,7 +377,9 @@ FOREIGN: dict[str, tuple[onnx.ModelProto, str]] = {
 @pytest.mark.promise("O08", "O10")
 def test_what_stridenet_does_not_have_is_named(name: str, tmp_path: Path) -> None:
     made, named = FOREIGN[name]
-    assert re.search(named, refused(made, tmp_path, UnsupportedModelError))
+    message = refused(made, tmp_path, UnsupportedModelError)
+    assert re.search(named, message)
+    assert message.endswith("; docs/onnx-operators.md lists those that are known") == ("an operator of " in message)
 
 
 # External data
@@ -446,6 +456,8 @@ def test_external_data_is_refused_and_no_other_file_is_opened(child: Callable[..
     assert done.returncode == 0, done.stderr[-3000:]
     wanted = [["UnsupportedModelError", [["open", str(tmp_path / name)]]] for name in names]
     assert json.loads(done.stdout) == wanted
+    message = refused(next(iter(models.values())), tmp_path, UnsupportedModelError)
+    assert message.endswith("expected the weights inside the file, got external data; export with external_data=False")
 
 
 # Types and old meanings: right by the opset, or refused

@@ -254,6 +254,16 @@ def test_files_that_are_no_safetensors(tmp_path: Path) -> None:
         load_torch_weights(small(), tmp_path)
 
 
+def test_what_is_no_network_and_what_is_no_file() -> None:
+    """A module of PyTorch is no network of ours; a state_dict is to be saved first."""
+    with pytest.raises(ConfigError, match=r"expected network as a stridenet network, got builtins\.object$"):
+        load_torch_weights(object(), "w.safetensors")  # type: ignore[arg-type]
+    with pytest.raises(
+        ConfigError, match=r"got a state_dict; safetensors\.torch\.save_file\(module\.state_dict\(\), pa"
+    ):
+        load_torch_weights(small(), small().state_dict())  # type: ignore[arg-type]
+
+
 def test_a_header_that_begins_as_a_pickle_does(tmp_path: Path) -> None:
     """Its length in bytes comes first: 128 is 80 hexadecimal, 640 is 80 02."""
     network = Linear(1, 1, bias=False, rng=np.random.default_rng(0))

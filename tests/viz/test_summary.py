@@ -91,6 +91,17 @@ def test_without_an_image_there_is_no_field() -> None:
     assert re.search(r"^0  Linear\(4, 3\) +3 +15 +15 +12 +-$", text, re.MULTILINE)
 
 
+def test_a_network_without_trained_numbers_says_what_it_counts() -> None:
+    network = Sequential(Linear(400, 30, rng=RNG))
+    for _, parameter in network.named_parameters():
+        parameter.trainable = False
+    lines = summary(network, (400,)).splitlines()
+    assert lines[-2:] == [
+        "parameters   12 030 constants, none trained",
+        "memory       0.05 MB of parameters, 0.01 MB of activations at batch 64",
+    ]
+
+
 def test_an_empty_network_has_a_total() -> None:
     assert re.search(r"total +0 +0 +0$", summary(Sequential(), (1, 2, 2)), re.MULTILINE)
 

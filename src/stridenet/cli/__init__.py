@@ -39,7 +39,7 @@ Examples:
 def cli(debug: bool) -> None:
     """Train convolutional networks in plain Python on NumPy, and use them.
 
-    MODEL is a model file, a run folder or an ONNX file, everywhere.
+    MODEL is a model file or a run folder; predict, evaluate and summary take an ONNX file too.
     """
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from stridenet.cli.shared import model_argument
-from stridenet.errors import ConfigError, printable
+from stridenet.errors import ConfigError, UnsupportedModelError, printable
 
 if TYPE_CHECKING:
     from stridenet.model import Model
@@ -41,28 +42,36 @@ def export(model: Path, kind: str, out: Path | None, force: bool, include_prepro
     onnx is a graph for any runtime and needs the package onnx; python is a module and a command that need NumPy alone;
     safetensors has the weights by name, and all that stridenet itself needs.
     """
-    from stridenet.loading import load
+    from stridenet.loading import is_onnx, load
 
     if include_preprocessing and kind != "onnx":
         raise ConfigError(
             "export: expected --include-preprocessing with --format onnx alone; the others have it inside"
         )
+    if out:
+        _check_suffix(out, kind)
+    if is_onnx(model) and model.exists():
+        raise UnsupportedModelError(
+            f"{printable(model)}: expected a model of stridenet to export, got an ONNX graph;"
+            " give the model file or run folder that it was made from"
+        )
     loaded = load(model)
     path = out or Path(_name(loaded, kind))
+    quoted = shlex.quote(printable(path))
     _check(path, model, force)
     if kind == "onnx":
         from stridenet.interop.onnx.export import export as export_onnx
 
         export_onnx(loaded, path, include_preprocessing=include_preprocessing, overwrite=force)
-        use = f"stridenet predict {printable(path)} picture.png"
+        use = f"stridenet predict {quoted} picture.png"
     elif kind == "python":
         from stridenet.interop.predictor import export_predictor
 
         export_predictor(loaded, path, overwrite=force)
-        use = f"python {printable(path)} picture.png"
+        use = f"python {quoted} picture.png"
     else:
         loaded.save(path)
-        use = f"stridenet predict {printable(path)} picture.png"
+        use = f"stridenet predict {quoted} picture.png"
     click.echo(f"{printable(path)}  {path.stat().st_size / 1000:.0f} kB; try: {use}")
 
 
@@ -73,6 +82,17 @@ def _name(model: Model, kind: str) -> str:
     if kind == "python":
         name = re.sub(r"^(?=\d)", "model_", name.replace("-", "_"))
     return name + _SUFFIXES[kind]
+
+
+def _check_suffix(out: Path, kind: str) -> None:
+    """Raise an error if what reads a file by its suffix would take `out` for another format."""
+    suffix, wanted = out.suffix.lower(), _SUFFIXES[kind]
+    if kind == "safetensors":
+        right, expected = suffix not in (".onnx", ".py"), "another suffix than .onnx and .py"
+    else:
+        right, expected = suffix == wanted, f"the suffix {wanted}"
+    if not right:
+        raise click.UsageError(f"export: expected --out with {expected} for --format {kind}, got {printable(out)}")
 
 
 def _check(path: Path, model: Path, force: bool) -> None:

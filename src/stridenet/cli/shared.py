@@ -22,7 +22,7 @@ class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
 
 
 def model_argument() -> Any:
-    """The MODEL of a command: a model file, a run folder or an ONNX file."""
+    """The MODEL of a command, as a path."""
     return click.argument("model", type=click.Path(path_type=Path))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from stridenet.data import cifar, digits, fetch, folders, mnist, tiny_imagenet
 from stridenet.data.dataset import Splits
 from stridenet.data.idx import MAX_BYTES, payload
-from stridenet.errors import ConfigError, DataIntegrityError, printable, suggestion
+from stridenet.errors import ConfigError, DataError, DataIntegrityError, printable, suggestion
 from stridenet.files import read_regular
 from stridenet.shapes import integer
 
@@ -51,8 +51,13 @@ def open_data(source: str, *, seed: int = 0, download: bool = True, size: int | 
     place = _existing(Path(source), source)
     if (batches := place if place.is_file() else cifar.find(place)) is not None:
         return cifar.load(batches)
-    if _holds_idx(place) or not has_pictures(source):
+    if _holds_idx(place):
         return mnist.load(place)
+    if not has_pictures(source):
+        raise DataError(
+            f"{printable(place)}: expected four IDX files (such as {mnist.TRAIN[0]}), the batches of CIFAR-10,"
+            f" TinyImageNet, or a folder of pictures for each class, got {mnist.listing(place)}"
+        )
     if (place / tiny_imagenet.LIST).exists():
         return tiny_imagenet.load(place, size=size)
     return folders.load(place, size=size, seed=seed)

@@ -128,6 +128,8 @@ class Dataset:
             count = round(part * n)
         else:
             count = integer("Dataset.split", "part", part)
+        if n < 2:
+            raise ConfigError(f"Dataset.split: expected at least 2 images to split, got {n}; add images")
         if not 0 < count < n:
             raise ConfigError(
                 f"Dataset.split: expected a part of 1 to {n - 1} of the {n} images, got {part!r} ({count} images)"

@@ -34,7 +34,7 @@ def load(folder: str | os.PathLike[str], *, classes: int | None = None) -> Split
     if missing:
         raise DataError(
             f"{printable(folder)}: expected the four IDX files {', '.join(TRAIN + TEST)} (plain or .gz), got"
-            f" {_listing(folder)}; missing: {', '.join(missing)}"
+            f" {listing(folder)}; missing: {', '.join(missing)}"
         )
     train = _read(found[TRAIN[0]], found[TRAIN[1]], classes)
     test = _read(found[TEST[0]], found[TEST[1]], len(train.classes))
@@ -80,7 +80,8 @@ def _class_count(labels: Array) -> int:
     return int(present[-1]) + 1
 
 
-def _listing(folder: Path) -> str:
+def listing(folder: Path) -> str:
+    """The first entries of `folder`, for an error to show."""
     names = sorted(printable(entry.name) for entry in folder.iterdir())
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (", ".join(names[:_SHOWN]) or "an empty folder") + more

@@ -47,7 +47,8 @@ def as_rows(who: str, X: Any, image_shape: Shape | None) -> tuple[Any, Shape | N
     (n, H, W) has images of one channel. (n, H, W, C) is told from (n, C, H, W) by `image_shape` alone.
 
     Raises:
-        ShapeError: X has another number of axes, its images another shape, or which axis is the channels is not clear.
+        ShapeError: X has another number of axes, its images another shape, or which axis is the channels is not clear;
+            X is one image, or `image_shape` has the channels last.
         DataError: a list of entries of different shapes.
     """
     if hasattr(X, "toarray"):
@@ -55,6 +56,8 @@ def as_rows(who: str, X: Any, image_shape: Shape | None) -> tuple[Any, Shape | N
     if isinstance(X, list | tuple):
         with refusing(who):
             X = np.asarray(cast("list[Any]", X))  # pyright: ignore[reportConstantRedefinition]
+    if image_shape is not None:
+        _refuse_one_image(who, getattr(X, "shape", ()), image_shape)
     axes = getattr(X, "ndim", 2)  # what has none is a table: scikit-learn looks at it
     if axes == 2:
         return X, image_shape
@@ -71,12 +74,25 @@ def as_rows(who: str, X: Any, image_shape: Shape | None) -> tuple[Any, Shape | N
             f"{who}: expected images (n, C, H, W), got {images.shape}; if channels stand last, give"
             f" image_shape=({W}, {C}, {H})"
         )
+    if image_shape == sizes and min(C, H) > 4 and W in (1, 3, 4):  # 16 channels of 4x4 are images, of 20x3 are not
+        raise ShapeError(
+            f"{who}: image_shape is (C, H, W), got {image_shape}; for images with the channels last give"
+            f" image_shape=({W}, {C}, {H})"
+        )
     if image_shape is not None and sizes != image_shape:
         if axes == 3 or image_shape != (W, C, H):
             raise ShapeError(f"{who}: expected images {by(image_shape)}, (C, H, W), got {np.shape(X)[1:]}")
         images = np.moveaxis(images, 3, 1)
     shape = image_shape or sizes
     return images.reshape(len(images), product(shape)), shape
+
+
+def _refuse_one_image(who: str, given: Shape, image_shape: Shape) -> None:
+    """ShapeError if X of shape `given` is an image of its own, with no axis for the samples."""
+    C, H, W = image_shape
+    one = {(C, H, W), (H, W, C)} if C > 1 else {(H, W)} if H > 1 else set[Shape]()  # (1, W) is a row as well
+    if tuple(given) in one:
+        raise ShapeError(f"{who}: expected images (n, {C}, {H}, {W}), got one image: {tuple(given)}; give X[None]")
 
 
 def encoded(who: str, y: Array, classes: Array) -> Array:

@@ -79,8 +79,10 @@ def load_torch_weights(
     Raises:
         WeightsMismatchError: something has no match, or another shape or type; nothing was changed.
         WeightsFormatError: the file is not safetensors within the limits, or has numbers that are not finite.
-        ConfigError: `names` has a module or a layer that is not there, or a layer twice.
+        ConfigError: `names` has a module or a layer that is not there, or a layer twice; `network` is no network of
+            ours, or `path` is a `state_dict` itself.
     """
+    _check_sides(network, path)
     who = printable(path)
     tensors, _ = parse_safetensors(_read(path, who), who, allow_nonfinite=allow_nonfinite)
     ignored = [name for name in tensors if _split(name)[1] == _COUNTER]
@@ -106,6 +108,15 @@ def load_torch_weights(
         raise WeightsMismatchError(f"{who}: {'; '.join(faults[:_MOST])}{more}; names= says which module is which layer")
     network.load_state_dict(state)
     return Report([matched[name] for name in own if name in matched], missing, unexpected, ignored)
+
+
+def _check_sides(network: object, path: object) -> None:
+    if not isinstance(network, Layer):
+        got = f"{type(network).__module__}.{type(network).__qualname__}"
+        raise ConfigError(f"load_torch_weights: expected network as a stridenet network, got {got}")
+    if isinstance(path, Mapping):
+        hint = "safetensors.torch.save_file(module.state_dict(), path) first"
+        raise ConfigError(f"load_torch_weights: expected the path of a file, got a state_dict; {hint}")
 
 
 def _read(path: FilePath, who: str) -> bytes:

@@ -36,11 +36,14 @@ def summary(network: Layer, input_shape: Shape) -> str:
         *(_row(layer) for layer in costs),
         ("", "total", "", grouped(sums.parameters), grouped(sums.connections), grouped(sums.macs), ""),
     ]
-    held, outputs = _megabytes(4 * sums.parameters), _megabytes(sums.activation_bytes)  # float32
+    counted = f"{grouped(sums.parameters)} trained, {grouped(sums.fixed)} fixed"
+    if sums.fixed and not sums.parameters:  # a graph of ONNX
+        counted = f"{grouped(sums.fixed)} constants, none trained"
+    held, outputs = _megabytes(4 * (sums.parameters or sums.fixed)), _megabytes(sums.activation_bytes)  # float32
     lines = [
         *_aligned(rows),
         "",
-        f"parameters   {grouped(sums.parameters)} trained, {grouped(sums.fixed)} fixed",
+        f"parameters   {counted}",
         f"memory       {held} of parameters, {outputs} of activations at batch {_BATCH}",
     ]
     if sums.parameters:

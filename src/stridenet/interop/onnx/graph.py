@@ -21,7 +21,7 @@ from stridenet.errors import (
 )
 from stridenet.interop.onnx.forms import Prepared
 from stridenet.interop.onnx.operators import DECISIVE, OPERATORS
-from stridenet.interop.onnx.proto import Contents, Limits, Node, Value, check_size, read
+from stridenet.interop.onnx.proto import LISTED, Contents, Limits, Node, Value, check_size, read
 from stridenet.layout import Array
 from stridenet.nn.layer import Layer
 from stridenet.nn.parameters import Parameter
@@ -100,7 +100,8 @@ class Graph(Layer):
         for node in self._nodes:
             if node.op not in OPERATORS:
                 raise UnsupportedModelError(
-                    f"{self.name}: {node}: expected an operator of stridenet, got {node.op} of the domain 'ai.onnx'"
+                    f"{self.name}: {node}: expected an operator of stridenet, got {node.op} of the domain 'ai.onnx';"
+                    f" {LISTED}"
                 )
             for name in node.inputs:
                 if name not in made:

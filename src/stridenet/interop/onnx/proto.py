@@ -105,6 +105,9 @@ _FLAGS = {
 _MAY_BE_INFINITE = {"min", "max", "value", "value_float", "value_floats"}
 
 
+LISTED = "docs/onnx-operators.md lists those that are known"
+
+
 def read(path: str | os.PathLike[str], limits: Limits) -> Contents:
     """The contents of the ONNX file `path`.
 
@@ -127,6 +130,8 @@ def read(path: str | os.PathLike[str], limits: Limits) -> Contents:
         data = read_regular(Path(path), limit=limits.file)
     except DataError as problem:
         raise ModelFileError(str(problem)) from None
+    if not data:
+        _fail(who, "an ONNX file", "0 bytes")
     check_wire(data, onnx.ModelProto.DESCRIPTOR, who)
     model = onnx.ModelProto()
     try:
@@ -226,7 +231,7 @@ def array_of(tensor: onnx.TensorProto, limits: Limits, who: str) -> Array:
         ModelFileError: shape and numbers do not fit.
     """
     if tensor.data_location or len(tensor.external_data):
-        _refuse(who, "its numbers in the model file itself", "external data; save the model with its weights inside")
+        _refuse(who, "the weights inside the file", "external data", "export with external_data=False")
     dtype, shape = dtype_of(tensor.data_type, who), tuple(tensor.dims)
     check_size(shape, limits, who)
     name = _TYPES[tensor.data_type][1]
@@ -304,12 +309,12 @@ def _node(node: onnx.NodeProto, opset: int, limits: Limits, who: str) -> Node:
     """A node whose operator exists in the opset, with inputs, outputs and attributes as it says."""
     title = f"{who}: node {shown(node.name)} ({shown(node.op_type)})"
     if node.domain not in ("", "ai.onnx") or node.overload:
-        _refuse(title, "an operator of ONNX itself", f"the domain {shown(node.domain)}")
+        _refuse(title, "an operator of ONNX itself", f"the domain {shown(node.domain)}", LISTED)
     if any(attribute.type in (attribute.GRAPH, attribute.GRAPHS) for attribute in node.attribute):
         _refuse(title, "a plain graph", "a subgraph")
     signature = _signature(node.op_type, opset)
     if signature is None:
-        _refuse(title, f"an operator of ONNX's opset {opset}", f"{shown(node.op_type)} of the domain 'ai.onnx'")
+        _refuse(title, f"an operator of ONNX's opset {opset}", f"{shown(node.op_type)} of the domain 'ai.onnx'", LISTED)
     counts = len(node.input), len(node.output)
     least_in, most_in, least_out, most_out = signature.counts
     if not (least_in <= counts[0] <= most_in and least_out <= counts[1] <= most_out):
@@ -388,5 +393,5 @@ def _fail(who: str, expected: str, got: object) -> NoReturn:
     raise ModelFileError(f"{who}: expected {expected}, got {got}")
 
 
-def _refuse(who: str, expected: str, got: str) -> NoReturn:
-    raise UnsupportedModelError(f"{who}: expected {expected}, got {got}; stridenet has no other")
+def _refuse(who: str, expected: str, got: str, hint: str = "stridenet has no other") -> NoReturn:
+    raise UnsupportedModelError(f"{who}: expected {expected}, got {got}; {hint}")

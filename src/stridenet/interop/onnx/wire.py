@@ -48,6 +48,8 @@ def check_wire(data: bytes, descriptor: Any, who: str) -> None:
         name, kind, inner = known[message.full_name].get(tag >> 3, ("", 0, None))
         wire = tag & 7
         if not name or wire not in (_WIRES.get(kind, _VARINT), _BYTES):
+            if begin == 0:
+                raise ModelFileError(f"{who}: expected an ONNX file, got another format: byte 0 begins no ModelProto")
             what = f"the field {name} as {_NAMES.get(wire, 'a group')}" if name else f"a field {tag >> 3}"
             _fail(who, f"a field of {message.name}", what, begin)
         begin, at = _value(data, at, end, wire, who)
