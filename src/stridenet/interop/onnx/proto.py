@@ -290,11 +290,11 @@ def _signature(op: str, opset: int) -> _Signature | None:
     if schema.deprecated:
         return None
     allowed = {c.type_param_str: frozenset(_known(c.allowed_type_strs)) for c in schema.type_constraints}
-    required = defs.OpSchema.FormalParameterOption.Single
+    optional = defs.OpSchema.FormalParameterOption.Optional
     return _Signature(
         {name: (int(cast(Any, a.type).value), a.required) for name, a in schema.attributes.items()},
         tuple(
-            (p.type_str, allowed.get(p.type_str, frozenset(_known([p.type_str]))), p.option == required)
+            (p.type_str, allowed.get(p.type_str, frozenset(_known([p.type_str]))), p.option != optional)
             for p in schema.inputs
         ),
         (schema.min_input, schema.max_input, schema.min_output, schema.max_output),
