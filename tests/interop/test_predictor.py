@@ -74,6 +74,7 @@ def small(classes: tuple[str, ...] = ("a", "b"), **options: Any) -> Model:
 # Networks
 
 
+@pytest.mark.big
 @pytest.mark.parametrize(
     "name", [n if n != "cifar_convnet" else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
 )
