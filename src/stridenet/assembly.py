@@ -225,8 +225,7 @@ def _network(recipe: Recipe, pipeline: Pipeline, dataset: Dataset) -> Sequential
     """The recipe's network with its start values, if it takes the images and gives a score for each class."""
     name, args, seed = recipe["model"]["name"], recipe["model"]["args"], recipe["train"]["seed"]
     got, classes = pipeline.output_shape(dataset.image_shape), len(dataset.classes)
-    fitting = {"classes": classes, "channels": got[0]} | ({"input_size": got[1]} if got[1] == got[2] else {})
-    network = models.make(name, args, rng=seeding.stream(seed, "init"), fitting=fitting)
+    network = models.make(name, args, rng=seeding.stream(seed, "init"), fitting=models.fitting(got, classes))
     want = network.input_shape
     if want is not None and want != got:
         resize = f'put {{ name = "resize", size = {want[1]} }} first into recipe.data.transform'

@@ -49,8 +49,7 @@ def prepared(
     pipeline = Pipeline([standardize(Loader(data, 256))]) if entries is None else fit_pipeline(entries, data)
     shape, k = pipeline.output_shape(data.image_shape), len(data.classes)
     if isinstance(network, str):
-        fitting = {"classes": k, "channels": shape[0]} | ({"input_size": shape[1]} if shape[1] == shape[2] else {})
-        made = models.make(network, arguments, rng=rng, fitting=fitting)
+        made = models.make(network, arguments, rng=rng, fitting=models.fitting(shape, k))
     elif network is None:
         made = _dense(shape, k, rng) if features else _convolutional(shape, k, rng)
     else:

@@ -215,6 +215,12 @@ MODELS: dict[str, Callable[..., Sequential]] = {
 }
 
 
+def fitting(image_shape: Shape, classes: int) -> dict[str, int]:
+    """The arguments that make a network fit images (C, H, W) and so many classes; rectangles leave out the size."""
+    C, H, W = image_shape
+    return {"classes": classes, "channels": C} | ({"input_size": H} if H == W else {})
+
+
 def make(
     name: str, args: Mapping[str, Any], *, rng: np.random.Generator, fitting: Mapping[str, int] | None = None
 ) -> Sequential:
