@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,3 +166,86 @@ def child(tmp_path: Path) -> Child:
 def stridenet_child(child: Child) -> Child:
     """stridenet_child(*arguments, **environment): the command line in another process, in tmp_path."""
     return functools.partial(child, MAIN)
+
+
+# Pages in a browser: Debian's Chromium, driven by Playwright
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+SIZES = {"desk": (1280, 800), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium; the reason where there is none."""
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        found = None
+    if found is None:
+        say = pytest.fail if os.environ.get("CI") else pytest.skip
+        say("no browser; install Debian's package chromium and Python's playwright")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield browser
+        browser.close()
+
+
+Browse = Callable[..., "contextlib.AbstractContextManager[Any]"]
+
+
+@pytest.fixture
+def browse(chromium: Any) -> Browse:
+    """browse(path, size="desk", dark=False, language="en"): the page in the browser, as Playwright's Page.
+
+    At its end nothing was said on the console that is an error or a warning, and no request has left the page.
+    """
+
+    @contextlib.contextmanager
+    def browse(path: Path, *, size: str = "desk", dark: bool = False, language: str = "en-GB") -> Iterator[Any]:
+        width, height = SIZES[size]
+        context = chromium.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            locale=language,
+            has_touch=size == "phone",
+        )
+        page, wrong = context.new_page(), []
+        page.set_default_timeout(20_000)  # milliseconds
+        page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        own = path.resolve().as_uri()
+        page.on("request", lambda request: request.url.startswith((own, "data:", "blob:")) or wrong.append(request.url))
+        page.goto(own)
+        yield page
+        context.close()
+        assert wrong == []
+
+    return browse
+
+
+@pytest.fixture(scope="session")
+def axe_source() -> str:
+    """The script of axe-core, which judges a page's accessibility: AXE names the file."""
+    path = Path(os.environ.get("AXE", Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"))
+    if not path.is_file():
+        say = pytest.fail if os.environ.get("CI") else pytest.skip
+        say("no axe-core; `npm install axe-core` somewhere, and let AXE name its axe.min.js")
+    return path.read_text("utf-8")
+
+
+@pytest.fixture
+def accessibility(axe_source: str) -> Callable[[Any], list[str]]:
+    """accessibility(page): what axe-core finds serious or critical, a line each."""
+
+    def judge(page: Any) -> list[str]:
+        page.evaluate(axe_source)  # runs outside the page's policy
+        found = page.evaluate("axe.run().then((result) => result.violations)")
+        return [
+            f"{rule['id']}: {rule['help']}: {[node['html'][:160] for node in rule['nodes'][:4]]}"
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+        ]
+
+    return judge

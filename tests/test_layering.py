@@ -30,7 +30,7 @@ ORDER = [
     "train.callbacks", "train.policies", "train.memory",
     "model",
     "zoo", "zoo.bitmaps", "zoo.models", "zoo.recipes",
-    "viz", "viz.plots", "viz.summary",
+    "viz", "viz.page", "viz.plots", "viz.summary",
     "interop", "interop.cs231n.layers", "interop.cs231n.solver", "interop.cs231n",
     "interop.onnx.wire", "interop.onnx.proto", "interop.onnx.forms", "interop.onnx.windows", "interop.onnx.elements",
     "interop.onnx.operators", "interop.onnx.graph",
