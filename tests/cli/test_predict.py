@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import Child
+from helpers import MAIN
 from stridenet import cli
 from stridenet.data.catalogue import open_data
 from stridenet.model import Model, load
 from stridenet.nn.layers import Flatten, Linear
 from stridenet.nn.sequential import Sequential
+from stridenet.viz.terminal import card
+
+Captured = pytest.CaptureFixture[str]
 
 LINE = re.compile(r"(?P<path>\S+)\s+(?P<name>\S+)  (?P<share>\d+\.\d) %|%")
 
@@ -68,6 +76,37 @@ def test_a_line_holds_path_class_probability_and_the_second(
     first, second = np.argsort(probabilities)[::-1][:2]
     line = f"{path}  {first}  {probabilities[first]:.1%}   (then {second}, {probabilities[second]:.1%})\n"
     assert capfd.readouterr().out == line
+
+
+def test_the_image_and_a_bar_for_each_class_on_a_terminal(
+    digits_run: Path, pictures: dict[str, list[Path]], tmp_path: Path, stridenet_child: Child, capfd: Captured
+) -> None:
+    path = pictures["normal png"][0]
+    Image.new("L", (20, 20), 7).save(tmp_path / "blank.png")
+    assert cli.run(["predict", str(digits_run), str(path), str(tmp_path / "blank.png"), "--show"]) == 0
+    out = capfd.readouterr().out
+    model = load(digits_run)
+    (probabilities,) = model.predict_proba(model.read(path))
+    shown = card(model.read(path)[0], model.classes, list(probabilities))
+    first, *picture, last = out.splitlines()
+    assert "\n".join(picture) == shown
+    assert "(then" in first
+    assert "nothing to recognise" in last
+    ascii_only = stridenet_child("predict", digits_run, path, "--show", PYTHONIOENCODING="ascii")
+    assert ascii_only.stdout.isascii()
+    assert "####" in ascii_only.stdout
+    assert "\\u" not in ascii_only.stdout
+
+
+def test_a_terminal_gets_the_picture_unasked(digits_run: Path, pictures: dict[str, list[Path]]) -> None:
+    ours, terminal = os.openpty()
+    command = [sys.executable, "-c", MAIN, "predict", digits_run, pictures["normal png"][0]]
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        subprocess.run(
+            command, stdout=terminal, env=os.environ | {"PYTHONIOENCODING": "utf-8"}, check=True, timeout=300
+        )
+        os.close(terminal)
+        assert "█" in screen.read(100_000).decode()
 
 
 def test_the_pictures_beside_a_broken_one_are_answered(

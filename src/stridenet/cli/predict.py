@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from stridenet.cli.shared import echo_json, json_option, message_of, model_argum
 from stridenet.errors import DataError, printable
 
 if TYPE_CHECKING:
+    from stridenet.layout import Array
     from stridenet.model import Model
 
 _EPILOG = """\b
@@ -23,22 +25,27 @@ Examples:
 @click.command(epilog=_EPILOG)
 @model_argument()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--show/--no-show", default=None, help="Show the image and a bar for each class; a terminal does.")
 @json_option()
-def predict(model: Path, images: tuple[Path, ...], as_json: bool) -> None:
+def predict(model: Path, images: tuple[Path, ...], show: bool | None, as_json: bool) -> None:
     """Print the class of picture files.
 
     IMAGES are PNG, JPEG, BMP or PPM files; each gets its class and its probability. Size and polarity do not matter:
-    a dark digit on white paper is framed and inverted as the training images were.
+    a dark digit on white paper is framed and inverted as the training images were. A terminal shows below each line
+    what the network was given, in blocks, and a bar for each class; a pipe gets the lines alone.
     """
     from stridenet.loading import load
+    from stridenet.viz.terminal import can_show, card
 
     loaded = load(model)
+    show = sys.stdout.isatty() if show is None else show
     width = max(len(printable(path)) for path in images)
     answers: list[dict[str, Any]] = []
     failed = False
     for path in images:
         try:
-            answer = _answer(loaded, path)
+            image = loaded.read(path)
+            answer = _answer(loaded, image)
         except (DataError, OSError) as error:
             answer = {"error": message_of(error)}
             click.echo(f"stridenet: {answer['error']}", err=True)
@@ -46,6 +53,9 @@ def predict(model: Path, images: tuple[Path, ...], as_json: bool) -> None:
         else:
             if not as_json:
                 click.echo(f"{printable(path):<{width}}  {_line(answer)}")
+                if show and "probabilities" in answer:
+                    ascii_only = not can_show(sys.stdout.encoding)
+                    click.echo(card(image[0], loaded.classes, answer["probabilities"], ascii_only=ascii_only))
         answers.append({"path": str(path)} | answer)
     if as_json:
         echo_json({"classes": list(loaded.classes), "images": answers})
@@ -53,9 +63,8 @@ def predict(model: Path, images: tuple[Path, ...], as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _answer(model: Model, path: Path) -> dict[str, Any]:
-    """The classes of one picture, the most probable first, or what there is to say instead."""
-    image = model.read(path)
+def _answer(model: Model, image: Array) -> dict[str, Any]:
+    """The classes of one image, the most probable first, or what there is to say instead."""
     if image.min() == image.max():
         return {"nothing": "nothing to recognise: the picture has one tone"}
     probabilities: list[float] = model.predict_proba(image)[0].tolist()
