@@ -38,7 +38,9 @@ def predict(model: Path, images: tuple[Path, ...], show: bool | None, as_json: b
     from stridenet.viz.terminal import can_show, card
 
     loaded = load(model)
-    show = sys.stdout.isatty() if show is None else show
+    screen: Any = sys.stdout  # None if it was closed
+    show = bool(screen and screen.isatty()) if show is None else show
+    ascii_only = not (screen and can_show(screen.encoding))
     width = max(len(printable(path)) for path in images)
     answers: list[dict[str, Any]] = []
     failed = False
@@ -54,7 +56,6 @@ def predict(model: Path, images: tuple[Path, ...], show: bool | None, as_json: b
             if not as_json:
                 click.echo(f"{printable(path):<{width}}  {_line(answer)}")
                 if show and "probabilities" in answer:
-                    ascii_only = not can_show(sys.stdout.encoding)
                     click.echo(card(image[0], loaded.classes, answer["probabilities"], ascii_only=ascii_only))
         answers.append({"path": str(path)} | answer)
     if as_json:
