@@ -9,7 +9,8 @@ import pytest
 
 from stridenet import benchmark, kernels
 from stridenet.benchmark import Timing
-from stridenet.errors import ConfigError
+from stridenet.errors import ConfigError, ShapeError
+from stridenet.nn.layers import Conv2d
 
 pytestmark = pytest.mark.big
 
@@ -165,6 +166,28 @@ def test_inference_in_every_way() -> None:
         assert timing.images_per_second == pytest.approx(3e3 / timing.milliseconds)
         assert timing.gflops is not None
         assert timing.gflops * timing.milliseconds * 1e6 == pytest.approx(2 * 3 * macs)
+
+
+def test_the_time_of_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, shape = benchmark._network("lenet5")
+    before, mode = network.pack().value.copy(), network.eval().training
+    asked: list[bool] = []
+    backward = Conv2d.backward
+    monkeypatch.setattr(
+        Conv2d,
+        "backward",
+        lambda self, dy, *, need_dx=True: (asked.append(need_dx), backward(self, dy, need_dx=need_dx))[1],
+    )
+    found = benchmark.by_layer(network, shape, batch_size=2, seconds=BRIEF)
+    assert [(each.name, repr(each.layer)) for each in found] == [
+        (name, repr(layer)) for name, layer in network.children()
+    ]
+    assert all(each.forward > 0 and each.backward > 0 for each in found)
+    assert asked[:2] == [True, False]  # from the last to the first, which has no dx to give
+    assert np.array_equal(network.pack().value, before)
+    assert network.training is mode is False
+    with pytest.raises(ShapeError):
+        benchmark.by_layer(network, (3, 28, 28), batch_size=2)
 
 
 @pytest.mark.parametrize(

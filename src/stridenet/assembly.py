@@ -31,6 +31,7 @@ from stridenet.tables import construct
 from stridenet.train.callbacks import BestWeights
 from stridenet.train.memory import estimate, require_memory
 from stridenet.train.policies import CurvatureEstimate, EarlyStopping, ReduceOnPlateau, WeightAverage
+from stridenet.train.telemetry import Norms
 from stridenet.train.trainer import Callback, Trainer
 from stridenet.zoo import models
 from stridenet.zoo.recipes import Recipe
@@ -182,11 +183,12 @@ def prepare(recipe: Recipe, splits: Splits, *, threads: int = 1, resume: bool = 
     if "clip_norm" in training:
         positive("recipe.train.clip_norm", "clip_norm", training["clip_norm"])
     optimizer = _optimizer(recipe, network, steps_per_epoch=len(train))
+    before = [*_policies(training), *([CurvatureEstimate(train)] if isinstance(optimizer, SDLM) else [])]
     trainer = Trainer(
         network,
         optimizer,
         LOSSES[choice("recipe.train.loss", training["loss"], LOSSES)],
-        callbacks=[*_policies(training), *([CurvatureEstimate(train)] if isinstance(optimizer, SDLM) else []), best],
+        callbacks=[*before, best, Norms()],
         seed=seed,
         clip_norm=training.get("clip_norm"),
         threads=threads,

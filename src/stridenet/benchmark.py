@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -20,11 +21,12 @@ from stridenet.errors import ConfigError
 from stridenet.layout import Array
 from stridenet.nn import functional
 from stridenet.nn.cost import cost
+from stridenet.nn.layer import Layer
 from stridenet.nn.plan import InferencePlan
 from stridenet.nn.sequential import Sequential
 from stridenet.optim.optimizers import SGD
 from stridenet.shapes import Shape, by, choice, integer, positive
-from stridenet.train.evaluation import blas_threads
+from stridenet.train.evaluation import blas_threads, quiet
 from stridenet.train.trainer import Trainer
 from stridenet.zoo import models
 
@@ -291,3 +293,55 @@ def inference(model: str, *, batch_size: int = 64, threads: Sequence[int] = (1,)
         found = medians(calls, seconds=seconds)
     flops = 2 * batch_size * sum(layer.macs for layer in cost(network, shape))
     return _Work(f"scores, batch {batch_size}", batch_size, flops).timings(found)
+
+
+# Layers
+
+
+class LayerTime(NamedTuple):
+    """How long a layer takes for a batch, in milliseconds."""
+
+    name: str
+    layer: Layer
+    forward: float
+    backward: float
+
+
+def by_layer(network: Layer, shape: Shape, *, batch_size: int = 64, seconds: float = 0.5) -> list[LayerTime]:
+    """The medians of the forward and the backward of each layer in training, on one thread; `network` stays as it is.
+
+    The first layer leaves out the gradient of the images, as in training. What is inside a layer counts as the layer's.
+
+    Args:
+        network: any; the layers directly inside it are timed.
+        shape: of its input (C, H, W); the images are random.
+        batch_size: of the images.
+        seconds: for all together, about; a first round is not counted, three more are.
+
+    Raises:
+        ConfigError: a number is out of range.
+        ShapeError: the network does not take such images.
+    """
+    positive("benchmark", "seconds", seconds)
+    x = _images(integer("benchmark", "batch_size", batch_size), *shape)
+    layers, rounds = deepcopy(network).train().children(), list[list[float]]()
+    with blas_threads(), quiet():  # the gradients add up, round after round
+        _round(layers, x)
+        end = time.perf_counter() + seconds
+        while len(rounds) < 3 or time.perf_counter() < end:
+            rounds.append(_round(layers, x))
+    found = 1e3 * np.median(rounds, axis=0).reshape(2, -1)
+    return [LayerTime(*layer, *times) for layer, times in zip(layers, found.T.tolist(), strict=True)]
+
+
+def _round(layers: Sequence[tuple[str, Layer]], x: Array) -> list[float]:
+    """The seconds of each layer forward, then of each backward."""
+    forward: list[float] = []
+    for _, layer in layers:
+        x, taken = _timed(partial(layer.forward, x))
+        forward.append(taken)
+    backward: list[float] = []
+    for i, (_, layer) in reversed(list(enumerate(layers))):
+        x, taken = _timed(partial(layer.backward, x, need_dx=i > 0))  # the scores, as a gradient, will do
+        backward.append(taken)
+    return forward + backward[::-1]

@@ -87,6 +87,8 @@ def test_a_history_that_cannot_be(folder: Path) -> None:
     for history in wrong:
         if history == [{k: v for k, v in row.items() if k != "validation_n"}]:
             continue  # without n nothing is judged
+        if history == [{k: v for k, v in row.items() if k != "norms"}]:
+            continue  # an earlier version measured none
         if history[0].get("validation_interval") == []:
             continue  # is shown nowhere else
         with pytest.raises(CheckpointError, match="checkpoint: expected a history of 1 epochs"):
@@ -105,7 +107,8 @@ def test_tensors_that_cannot_be(folder: Path) -> None:
         value = tensors[name]
         others = [np.stack([value] * 2), value.astype(np.float16)]
         others += [value * np.nan] if value.dtype.kind == "f" else []
-        for changed in ({k: v for k, v in tensors.items() if k != name}, *(tensors | {name: o} for o in others)):
+        absent = [] if "norms" in name else [{k: v for k, v in tensors.items() if k != name}]  # they may be
+        for changed in (*absent, *(tensors | {name: other} for other in others)):
             with pytest.raises(StridenetError) as caught:
                 resume(folder, changed, meta)
             assert str(caught.value).isprintable()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stridenet.errors import ConfigError, LabelError, NumericsError, ShapeError
-from stridenet.train.metrics import Metrics, measure, wilson_interval
+from stridenet.train.metrics import Metrics, measure, per_class, reliability, wilson_interval
 
 Z = 1.959963984540054
 
@@ -91,3 +91,61 @@ def test_measure_refuses() -> None:
     scores[1, 2] = np.nan
     with pytest.raises(NumericsError, match="NaN"):
         measure(scores, np.array([0, 1]), 0.0)
+
+
+def predictions(seed: int, classes: int = 6, n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (n, classes) and targets of a network that is right about half of the time."""
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.full(classes, 0.4), n)
+    right = rng.random(n) < 0.5
+    return probabilities, np.where(right, probabilities.argmax(axis=1), rng.integers(0, classes - 1, n))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_per_class_is_what_scikit_learn_says(seed: int) -> None:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    probabilities, targets = predictions(seed)
+    found = per_class(measure(probabilities, targets, 0.0).confusion)
+    classes = np.arange(probabilities.shape[1])
+    wanted = precision_recall_fscore_support(
+        targets, probabilities.argmax(axis=1), labels=classes, average=None, zero_division=np.nan
+    )
+    for mine, theirs in zip((found.precision, found.recall, found.f1, found.images), wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12)
+
+
+def test_a_class_without_images_or_predictions_has_none() -> None:
+    found = per_class(np.array([[3, 1, 0], [0, 0, 0], [2, 0, 0]]))
+    np.testing.assert_array_equal(found.precision, [0.6, 0.0, np.nan])
+    np.testing.assert_array_equal(found.recall, [0.75, np.nan, 0.0])
+    np.testing.assert_allclose(found.f1, [2 / 3, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_the_bins_of_reliability_are_those_of_scikit_learn(seed: int, bins: int) -> None:
+    from sklearn.calibration import calibration_curve
+
+    probabilities, targets = predictions(seed)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
+    found = reliability(probabilities, targets, bins=bins)
+    accuracy, mean = calibration_curve(right, confidence, n_bins=bins, strategy="uniform")  # of bins with images
+    known = found.images > 0
+    np.testing.assert_allclose(found.accuracy[known], accuracy, rtol=1e-12)
+    np.testing.assert_allclose(found.confidence[known], mean, rtol=1e-12)
+    assert (found.images.sum(), found.correct.sum()) == (len(targets), right.sum())
+    one_by_one = sum(
+        abs(right[inside].mean() - confidence[inside].mean()) * inside.mean()
+        for low in np.arange(bins) / bins
+        if (inside := (confidence > low) & (confidence <= low + 1 / bins + 1e-15)).any()
+    )
+    assert found.error == pytest.approx(one_by_one, rel=1e-9)
+
+
+def test_a_network_that_is_as_sure_as_right_has_no_calibration_error() -> None:
+    probabilities = np.array([[0.75, 0.25]] * 4 + [[0.0, 1.0]] * 3)
+    found = reliability(probabilities, np.array([0, 0, 0, 1, 1, 1, 1]))
+    assert found.error == pytest.approx(0, abs=1e-15)
+    assert found.images[-1] == 3  # of certainty the last bin
+    assert np.isnan(found.accuracy[0])

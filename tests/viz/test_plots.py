@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -196,32 +195,6 @@ def test_confusion_without_mistakes_and_bad_shapes(tmp_path: Path, figures: list
     for matrix in (np.ones((2, 3), int), np.zeros((2, 2), int)):
         with pytest.raises(ShapeError, match=r"plots\.confusion: expected counts \(2, 2\)"):
             plots.confusion(matrix, ["a", "b"], tmp_path / "d.png")
-
-
-def test_names_without_a_font_become_numbers_silently(
-    tmp_path: Path, figures: list[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(plots, "CHINESE", ())
-    with caplog.at_level(logging.WARNING):
-        plots.confusion(np.ones((3, 3), int), ["猫", "dog", "鸟\x1b[31m"], tmp_path / "c.png")
-    assert not caplog.records
-    labels = [tick.get_text() for tick in figures[0].axes[0].get_yticklabels()]
-    assert labels == ["class 0", "dog", "class 2"]
-
-
-def test_a_font_with_the_characters_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib.font_manager import fontManager
-
-    monkeypatch.setattr(fontManager, "get_font_names", lambda: [plots.LATIN, "SimHei"])
-    characters = plots._characters
-    monkeypatch.setattr(plots, "_characters", lambda family: {"猫"} if family == "SimHei" else characters(family))
-    assert plots._labels(["猫", "dog", "鸟"], 9) == (["猫", "dog", "class 2"], [plots.LATIN, "SimHei"])
-
-
-def test_long_and_wide_names_are_cut() -> None:
-    assert plots._shortened("hippopotamus", 12) == "hippopotamus"
-    assert plots._shortened("hippopotamus", 10) == "hippopota…"
-    assert plots._shortened("便携式计算机", 10) == "便携式计…"
 
 
 def mistake_data(channels: int, dtype: Any) -> tuple[Array, Array, Array]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stridenet.viz.terminal import SHADES, blocks, card, columns
+from stridenet.viz.figures import letters
+from stridenet.viz.terminal import SHADES, blocks, card
 
 
 def test_a_character_is_the_brightness_of_two_pixels() -> None:
@@ -36,7 +37,7 @@ def test_a_card_has_eighty_columns_and_a_bar_a_class(count: int, ascii_only: boo
     classes = [f"class \x1b[31m {'long ' * 9}{i}" for i in range(count)]
     probabilities = rng.dirichlet(np.ones(count))
     text = card(rng.random((1, 28, 100)), classes, list(probabilities), ascii_only=ascii_only)
-    assert max(map(columns, text.splitlines())) <= 80
+    assert max(map(letters, text.splitlines())) <= 80
     assert text.isascii() == ascii_only
     assert "\x1b" not in text
     shares = [float(line.split()[-1].rstrip("%")) for line in text.splitlines() if line.endswith("%")]
@@ -57,4 +58,4 @@ def test_chinese_names_take_two_columns_a_letter() -> None:
     cat, other, dog = text.splitlines()
     assert [cat.index("#"), other.index("#")] == [7 + 14, 7 + 15]  # 猫 is one character and two columns
     assert "一只非常非..." in dog
-    assert columns(dog.partition("0.0%")[0]) == columns(other.partition("50.0%")[0]) + 1
+    assert letters(dog.partition("0.0%")[0]) == letters(other.partition("50.0%")[0]) + 1

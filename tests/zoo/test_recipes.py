@@ -16,6 +16,7 @@ from stridenet.nn.losses import hinge
 from stridenet.optim.schedules import cosine
 from stridenet.strictjson import from_json, to_json
 from stridenet.train.policies import EarlyStopping, ReduceOnPlateau, WeightAverage
+from stridenet.train.telemetry import Norms
 from stridenet.zoo import models, recipes
 
 MINIMAL = """
@@ -502,8 +503,9 @@ def test_the_section_of_the_training_reaches_the_trainer() -> None:
     assert setup.train.dataset.weights is not None
     assert setup.train.dataset.weights.tolist() == (setup.train.dataset.targets + 1).tolist()
     assert setup.validation.dataset.weights is None
-    *found, best = setup.trainer.callbacks
+    *found, best, norms = setup.trainer.callbacks
     assert best is setup.best  # the average is in place when it looks
+    assert type(norms) is Norms
     assert [type(callback) for callback in found] == [WeightAverage, ReduceOnPlateau, EarlyStopping]
     for callback, table in zip(found, reversed(policies.values()), strict=True):
         assert vars(callback).items() >= table.items()

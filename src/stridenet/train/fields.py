@@ -26,7 +26,7 @@ def checked_fields(meta: Any) -> Mapping[str, Any]:
         if type(value) is not kind or (isinstance(value, int) and value < 0):
             raise CheckpointCorruptError(f"checkpoint: expected {name} as a {kind.__name__}, got {shown(value)}")
     rows, done = cast("list[Any]", meta["history"]), meta["epoch"]
-    if len(rows) != done or not all(_is_row(row, i) for i, row in enumerate(rows)):
+    if len(rows) != done or not all(is_row(row, i) for i, row in enumerate(rows)):
         raise CheckpointCorruptError(f"checkpoint: expected a history of {done} epochs, got {len(rows)} others")
     if (meta["images"] > 0) != (meta["batch"] > 0):
         raise CheckpointCorruptError(
@@ -35,14 +35,26 @@ def checked_fields(meta: Any) -> Mapping[str, Any]:
     return meta
 
 
-def _is_row(row: Any, epoch: int) -> bool:
+def is_row(row: Any, epoch: int) -> bool:
     """Whether it is a line of the history for `epoch`."""
     if not isinstance(row, dict):
         return False
     values = cast("dict[str, Any]", row)
     kinds = _ROW | ({f"validation_{name}": kind for name, kind in _JUDGED.items()} if "validation_n" in values else {})
     fits = all(isinstance(values.get(name), kind) and values[name] is not True for name, kind in kinds.items())
-    return fits and values["epoch"] == epoch
+    return fits and values["epoch"] == epoch and are_norms(values.get("norms", {}))
+
+
+def are_norms(value: Any) -> bool:
+    """Whether it is what `telemetry.Norms` puts into a row: three numbers >= 0 by the name of a parameter."""
+    if not isinstance(value, dict):
+        return False
+    triples = cast("dict[str, Any]", value).values()
+    return all(isinstance(triple, list) and _are_three(cast("list[Any]", triple)) for triple in triples)
+
+
+def _are_three(values: list[Any]) -> bool:
+    return len(values) == 3 and all(type(value) in _NUMBER and value >= 0 for value in values)
 
 
 def check_steps(t: Array | None, fields: Mapping[str, Any]) -> None:

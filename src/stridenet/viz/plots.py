@@ -1,8 +1,4 @@
-"""The four pictures of a run: curves, confusion, mistakes, filters.
-
-matplotlib is used through its objects, never through pyplot: drawing changes no state of the caller's. Colours are
-those of M. Okabe and K. Ito, Color Universal Design (2008), which stay apart for colour-blind eyes.
-"""
+"""The four pictures of a run: curves, confusion, mistakes, filters."""
 
 # matplotlib's keyword arguments have no types:
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -10,7 +6,6 @@ those of M. Okabe and K. Ito, Color Universal Design (2008), which stay apart fo
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -18,24 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stridenet.errors import ConfigError, ShapeError, printable
+from stridenet.errors import ConfigError, ShapeError
 from stridenet.files import write_atomic
 from stridenet.layout import Array
 from stridenet.shapes import grouped
 from stridenet.train.metrics import standing, wilson_interval
+from stridenet.viz import figures
+from stridenet.viz.figures import BLUE, GREEN, INK, ORANGE, PALE, RULE, column, percent, quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
-
-INK, QUIET, RULE, PALE = "#1f2933", "#5f6b76", "#dde2e7", "#e9eef3"  # text, lesser text, grid, neutral cells
-BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#007a5a"
-LATIN = "DejaVu Sans"  # comes with matplotlib
-CHINESE = (
-    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei"),
-    *("WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans GB", "Heiti TC", "Microsoft YaHei", "SimHei"),
-)
 
 
 def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -47,54 +35,58 @@ def curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     Raises:
         ConfigError: history is empty.
     """
-    from matplotlib.ticker import MaxNLocator
-
     if not history:
         raise ConfigError("plots.curves: expected at least one epoch, got an empty history")
-    epochs, accuracy = _column(history, "epoch") + 1, _column(history, "validation_accuracy")
-    validated = bool(np.isfinite(accuracy).any())
-    ratios = [3, 3, 1.2] if validated else [3, 1.2]
-    figure = _figure(7.2, 6.6 if validated else 4.4)
-    panels: list[Axes] = list(figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios))
-    for panel in panels:
-        _quiet(panel)
-        panel.grid(color=RULE, linewidth=0.6)
-    _loss_panel(panels[0], epochs, history)
-    if validated:
-        best = max(range(len(history)), key=lambda i: standing(history[i]))
-        title = f"Validation accuracy {_percent(accuracy[best])} (best, epoch {epochs[best]:.0f})"
-        below = _error_panel(panels[1], epochs, accuracy, _column(history, "validation_n"), best)
-    else:
-        title = f"Training loss {_column(history, 'train_loss')[-1]:.4g} after epoch {epochs[-1]:.0f}"
-        below = "no validation images"
-    _title(panels[0], title, below)
-    _line(panels[-1], epochs, _column(history, "lr"), GREEN, "learning rate")
-    panels[-1].set(xlabel="epoch", ylabel="learning rate", ylim=(0, None), xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.align_ylabels(panels)
+    figure = figures.figure(7.2, 6.6 if validated(history) else 4.4)
+    title, below = draw_curves(figure, history)
+    figures.title(figure.axes[0], title, below)
     _save(figure, path)
 
 
-def _column(history: Sequence[Mapping[str, Any]], key: str) -> Array:
-    """The values of a key as float64 (epochs,), NaN where there is none."""
-    values = (row.get(key) for row in history)
-    return np.array([math.nan if value is None else float(value) for value in values])
+def validated(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any epoch of the history was judged on validation images."""
+    return bool(np.isfinite(column(history, "validation_accuracy")).any())
+
+
+def draw_curves(figure: Figure, history: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Draw loss, validation error and learning rate into an empty figure; what they show, in two lines."""
+    from matplotlib.ticker import MaxNLocator
+
+    epochs, accuracy = column(history, "epoch") + 1, column(history, "validation_accuracy")
+    ratios = [3, 3, 1.2] if validated(history) else [3, 1.2]
+    panels: list[Axes] = list(figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios))
+    for panel in panels:
+        quiet(panel)
+        panel.grid(color=RULE, linewidth=0.6)
+    _loss_panel(panels[0], epochs, history)
+    if validated(history):
+        best = max(range(len(history)), key=lambda i: standing(history[i]))
+        title = f"Validation accuracy {percent(accuracy[best])} (best, epoch {epochs[best]:.0f})"
+        below = _error_panel(panels[1], epochs, accuracy, column(history, "validation_n"), best)
+    else:
+        title = f"Training loss {column(history, 'train_loss')[-1]:.4g} after epoch {epochs[-1]:.0f}"
+        below = "no validation images"
+    figures.line(panels[-1], epochs, column(history, "lr"), GREEN, "learning rate")
+    panels[-1].set(xlabel="epoch", ylabel="learning rate", ylim=(0, None), xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    figure.align_ylabels(panels)
+    return title, below
 
 
 def _loss_panel(axes: Axes, epochs: Array, history: Sequence[Mapping[str, Any]]) -> None:
-    train, validation = _column(history, "train_loss"), _column(history, "validation_loss")
-    _line(axes, epochs, train, BLUE, "training")
+    train, validation = column(history, "train_loss"), column(history, "validation_loss")
+    figures.line(axes, epochs, train, BLUE, "training")
     if np.isfinite(validation).any():
-        _line(axes, epochs, validation, ORANGE, "validation")
-    _value_axis(axes, np.concatenate([train, validation]))
+        figures.line(axes, epochs, validation, ORANGE, "validation")
+    figures.value_axis(axes, np.concatenate([train, validation]))
     axes.set_ylabel("loss")
-    _legend(axes)
+    figures.legend(axes)
 
 
 def _error_panel(axes: Axes, epochs: Array, accuracy: Array, n: Array, best: int) -> str:
     """Draw the validation error; the words for the best epoch's n and interval."""
     error = 100 * (1 - accuracy)
-    _line(axes, epochs, error, ORANGE, "validation")
+    figures.line(axes, epochs, error, ORANGE, "validation")
     axes.plot(epochs[best], error[best], "o", ms=10, mfc="none", mec=INK, mew=1.2, label=f"best: {error[best]:.2f} %")
     words = "number of validation images not recorded"
     if np.isfinite(n[best]):
@@ -105,9 +97,9 @@ def _error_panel(axes: Axes, epochs: Array, accuracy: Array, n: Array, best: int
         axes.fill_between(x, lower, upper, color=ORANGE, alpha=0.15, linewidth=0, label="95 % interval")
         low, high = 100 * bounds[known.index(best)]
         words = f"of {grouped(int(n[best]))} validation images, 95 % interval {low:.2f} to {high:.2f}"
-    _value_axis(axes, error)
+    figures.value_axis(axes, error)
     axes.set_ylabel("error (%)")
-    _legend(axes)
+    figures.legend(axes)
     return words
 
 
@@ -122,43 +114,44 @@ def confusion(matrix: Array, classes: Sequence[str], path: Path) -> None:
     k = len(classes)
     if matrix.shape != (k, k) or matrix.sum() == 0:
         raise ShapeError(f"plots.confusion: expected counts ({k}, {k}) of at least one image, got {matrix.shape}")
-    names, fonts = _labels(classes, 22)
+    names, fonts = figures.labels(classes, 22)
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     np.fill_diagonal(share, math.nan)
     top = float(np.nanmax(share, initial=0)) or 1.0
     side = min(max(4.6, 1.5 + 0.5 * k), 10.5)
-    figure = _figure(side + 1.0, side + 0.7)
+    figure = figures.figure(side + 1.0, side + 0.7)
     axes = figure.add_subplot()
     axes.set_facecolor(PALE)
-    image = axes.imshow(share, _colours("#ffffff", "#fdd9bd", "#f08a4b", "#8f2d00"), vmin=0, vmax=top)
+    image = axes.imshow(share, figures.colours("#ffffff", "#fdd9bd", "#f08a4b", "#8f2d00"), vmin=0, vmax=top)
     if k <= 20:
         _cell_counts(axes, matrix, share / top)
-    wide = max(map(_width, names)) > 9 * side / k  # letters that fit beside each other under a cell
+    wide = max(map(figures.letters, names)) > 9 * side / k  # letters that fit beside each other under a cell
     ticks, size = range(0, k, -(-k // 100)), 9 if k <= 20 else 5
     axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90 if wide else 0)
     axes.set_yticks(ticks, [names[i] for i in ticks])
     axes.set(xlabel="predicted class", ylabel="true class")
-    _quiet(axes, size)
+    quiet(axes, size)
     for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         tick.set_fontfamily(fonts)
     if np.trace(matrix) < matrix.sum():
-        _colour_bar(axes, image, "share of the true class (%)")
+        figures.colour_bar(axes, image, "share of the true class (%)")
     n, correct = int(matrix.sum()), int(np.trace(matrix))
     low, high = (100 * bound for bound in wilson_interval(correct, n))
-    below = f"95 % interval {low:.2f} to {high:.2f}{_most_frequent(matrix, names)}"
-    _title(axes, f"Accuracy {_percent(correct / n)} of {grouped(n)} images", below, fonts)
+    below = f"95 % interval {low:.2f} to {high:.2f}{most_frequent(matrix, names)}"
+    figures.title(axes, f"Accuracy {percent(correct / n)} of {grouped(n)} images", below, fonts)
     _save(figure, path)
 
 
 def _cell_counts(axes: Axes, matrix: Array, strength: Array) -> None:
     size = 9.5 if matrix.max() < 10_000 else 7
-    for (row, column), count in np.ndenumerate(matrix):
+    for (i, j), count in np.ndenumerate(matrix):
         if count:
-            colour = "white" if strength[row, column] > 0.78 else INK
-            axes.text(column, row, str(count), color=colour, fontsize=size, ha="center", va="center")
+            colour = "white" if strength[i, j] > 0.78 else INK
+            axes.text(j, i, str(count), color=colour, fontsize=size, ha="center", va="center")
 
 
-def _most_frequent(matrix: Array, names: Sequence[str]) -> str:
+def most_frequent(matrix: Array, names: Sequence[str]) -> str:
+    """The end of a sentence about the mistake that is made most often."""
     errors = matrix - np.diag(np.diag(matrix))
     if not errors.any():
         return ", no mistake"
@@ -185,14 +178,13 @@ def mistakes(
             f" got {images.shape}, {targets.shape}, {probabilities.shape}"
         )
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != targets)
-    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    names, fonts = _labels(classes, 10)
-    short = max(map(_width, names)) <= 3
+    shown, wrong = most_confident(probabilities, targets, count)
+    names, fonts = figures.labels(classes, 10)
+    short = max(map(figures.letters, names)) <= 3
     height, text = images.shape[2] / images.shape[3], 0.18 if short else 0.32  # a tile is 1 wide
     columns, step = min(6, max(4, len(shown))), height + text + 0.14
     rows = -(-len(shown) // columns)
-    figure = _figure(1.35 * columns, 1.2 * rows * step + 0.8)
+    figure = figures.figure(1.35 * columns, 1.2 * rows * step + 0.8)
     axes = figure.add_subplot()
     for place, index in enumerate(shown):
         x, y = place % columns * 1.15, place // columns * step
@@ -202,8 +194,15 @@ def mistakes(
         axes.text(x, y - 0.03, label, color=INK, fontsize=8 if short else 7.5, family=fonts, va="bottom")
     axes.set(xlim=(0, 1.15 * columns - 0.15), ylim=(max(rows * step - text, 0.1), -text), aspect="equal")
     axes.axis("off")
-    _title(axes, *_mistake_words(len(shown), len(wrong), len(images)))
+    figures.title(axes, *_mistake_words(len(shown), wrong, len(images)))
     _save(figure, path)
+
+
+def most_confident(probabilities: Array, targets: Array, count: int) -> tuple[Array, int]:
+    """The indices of the `count` most confident mistakes, the worst first, and how many mistakes there are in all."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != targets)
+    order = np.argsort(-probabilities.max(axis=1)[wrong], kind="stable")
+    return wrong[order][:count], len(wrong)
 
 
 def _mistake_words(shown: int, wrong: int, n: int) -> tuple[str, str]:
@@ -239,45 +238,28 @@ def filters(weight: Array, path: Path) -> None:
     tiles = weight[:shown, :16].swapaxes(0, 1).reshape(-1, 1, r, s) if spread else weight[:shown]
     columns = shown if spread else min(8, shown)
     rows = -(-len(tiles) // columns)
-    mosaic = _mosaic(tiles, columns)  # (rows, columns, 1 or 3)
+    mosaic = figures.mosaic(tiles, columns)  # (rows, columns, 1 or 3)
     tile = 0.32 if spread else 0.8  # inches
-    figure = _figure(max(3.0, columns * tile + 1.6), max(2.6, rows * tile * (r + 1) / (s + 1) + 1.4))
+    figure = figures.figure(max(3.0, columns * tile + 1.6), max(2.6, rows * tile * (r + 1) / (s + 1) + 1.4))
     axes = figure.add_subplot()
     if c == 3:
         axes.imshow(np.where(np.isnan(mosaic), 1, 0.5 + mosaic / (2 * limit)), interpolation="nearest")
     else:
-        colours = _colours("#053e63", "#4b9ccc", "#ffffff", "#ee8f4e", "#7f2a00")
+        colours = figures.colours("#053e63", "#4b9ccc", "#ffffff", "#ee8f4e", "#7f2a00")
         axes.set_facecolor(PALE)  # the gaps: white is a weight of zero
         image = axes.imshow(mosaic[..., 0], colours, vmin=-limit, vmax=limit, interpolation="nearest")
-        _colour_bar(axes, image, "weight")
+        figures.colour_bar(axes, image, "weight")
     axes.set_xticks(np.arange(columns) * (s + 1) + (s - 1) / 2, [str(i) for i in range(columns)])
     axes.set_yticks(np.arange(rows) * (r + 1) + (r - 1) / 2, [str(i if spread else i * columns) for i in range(rows)])
     axes.set(xlabel="filter" if spread or rows == 1 else "filter: row + column")
     axes.set(ylabel="input channel" if spread else "filter")
     axes.yaxis.set_visible(spread or rows > 1)
-    _quiet(axes)
+    quiet(axes)
     axes.tick_params(length=0)
     number = f"{shown} of {k}" if shown < k else str(k)
     words = "colours: input channels, grey is zero" if c == 3 else "blue negative, white zero, orange positive"
-    _title(axes, f"First-layer filters ({number}): weights {weight.min():.2f} to {weight.max():.2f}", words)
+    figures.title(axes, f"First-layer filters ({number}): weights {weight.min():.2f} to {weight.max():.2f}", words)
     _save(figure, path)
-
-
-def _mosaic(tiles: Array, columns: int) -> Array:
-    """Tiles (n, C, R, S) in rows of `columns`, with a gap of one NaN pixel between them, as (rows, columns, C)."""
-    n, c, r, s = tiles.shape
-    rows = -(-n // columns)
-    grid = np.full((rows * columns, c, r + 1, s + 1), math.nan)
-    grid[:n, :, :r, :s] = tiles
-    grid = grid.reshape(rows, columns, c, r + 1, s + 1).transpose(0, 3, 1, 4, 2)  # (rows, R + 1, columns, S + 1, C)
-    return grid.reshape(rows * (r + 1), columns * (s + 1), c)[:-1, :-1]
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty white figure of this size in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -285,101 +267,3 @@ def _save(figure: Figure, path: Path) -> None:
     # "tight": nothing is clipped, whatever the labels. No "Software", which holds a version: equal bytes.
     figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
-
-
-def _quiet(axes: Axes, size: float = 9) -> None:
-    axes.tick_params(which="both", colors=QUIET, labelsize=size, width=0.6, length=3)
-    axes.xaxis.label.set(color=QUIET, fontsize=9.5)
-    axes.yaxis.label.set(color=QUIET, fontsize=9.5)
-    for name, spine in axes.spines.items():
-        spine.set(color=RULE, linewidth=0.8, visible=name in ("left", "bottom"))
-
-
-def _title(axes: Axes, title: str, below: str, fonts: Sequence[str] = (LATIN,)) -> None:
-    """A title that states the finding, and a lesser line or two beneath it."""
-    lines = below.count("\n") + 1 if below else 0
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=9 + 13 * lines)
-    axes.annotate(
-        *(below, (0, 1), (0, 8)),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=9,
-        color=QUIET,
-        family=list(fonts),
-    )
-
-
-def _line(axes: Axes, x: Array, y: Array, colour: str, label: str) -> None:
-    axes.plot(x, y, color=colour, label=label, linewidth=1.6, marker="o" if len(x) <= 40 else "", markersize=3.5)
-
-
-def _legend(axes: Axes) -> None:
-    """A legend in one line above the panel, where it can hide no data."""
-    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
-    axes.legend(frameon=False, fontsize=9, labelcolor=QUIET, ncols=3, **place)
-
-
-def _value_axis(axes: Axes, values: Array) -> None:
-    """A logarithmic axis for values that span more than a decade, else one from zero."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    finite = values[np.isfinite(values)]
-    if len(finite) and finite.min() > 0 and finite.max() > 10 * finite.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    else:
-        axes.set_ylim(bottom=0)
-
-
-def _colour_bar(axes: Axes, image: AxesImage, label: str) -> None:
-    """A bar as high as the picture, at its right."""
-    bar = axes.figure.colorbar(image, cax=axes.inset_axes((1.02, 0, 0.022, 1)))
-    bar.set_label(label)
-    _quiet(bar.ax)
-
-
-def _colours(*stops: str) -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("stridenet", stops).with_extremes(bad=(0, 0, 0, 0))
-
-
-def _labels(classes: Sequence[str], width: int) -> tuple[list[str], list[str]]:
-    """Class names as they can be drawn, at most `width` wide, and the font families for them.
-
-    A name that no font here has the characters of becomes its number: matplotlib would warn and draw boxes.
-    """
-    families, drawable = [LATIN], _characters(LATIN)
-    names = [printable(name) for name in classes]
-    if any(not drawable.issuperset(name) for name in names):
-        from matplotlib.font_manager import fontManager
-
-        families += [family for family in CHINESE if family in fontManager.get_font_names()][:1]
-        drawable = drawable.union(*map(_characters, families))
-    names = [name if drawable.issuperset(name) else f"class {i}" for i, name in enumerate(names)]
-    return [_shortened(name, width).replace("$", r"\$") for name in names], families
-
-
-def _characters(family: str) -> set[str]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    return set(map(chr, get_font(findfont(FontProperties(family=[family]))).get_charmap()))
-
-
-def _width(text: str) -> int:
-    """How many Latin letters wide a text is."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _shortened(name: str, width: int) -> str:
-    if _width(name) <= width:
-        return name
-    while _width(name) >= width:
-        name = name[:-1]
-    return name + "…"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 from stridenet.errors import printable
 from stridenet.layout import Array
+from stridenet.viz.figures import letters, shortened
 
 SHADES, ASCII_SHADES = " ░▒▓█", " .:*#"  # from black to white
 _EIGHTHS = "▏▎▍▌▋▊▉"
@@ -74,33 +74,11 @@ def bars(classes: Sequence[str], probabilities: Sequence[float], *, ascii_only: 
     if len(shown) > _MOST:
         shown = sorted(shown, key=lambda each: -each[1])[:_MOST]
     names = [shortened(name, _NAME, "..." if ascii_only else "…") for name, _ in shown]
-    width = max(map(columns, names))
+    width = max(map(letters, names))
     return [
-        f"{name}{' ' * (width - columns(name))}  {_bar(p, ascii_only):<{_BAR}}  {p:6.1%}"
+        f"{name}{' ' * (width - letters(name))}  {_bar(p, ascii_only):<{_BAR}}  {p:6.1%}"
         for name, (_, p) in zip(names, shown, strict=True)
     ]
-
-
-def columns(text: str) -> int:
-    """How many Latin letters wide a text is: a Chinese one is two.
-
-    >>> columns("cat"), columns("猫")
-    (3, 2)
-    """
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def shortened(name: str, width: int, dots: str = "…") -> str:
-    """`name` in at most `width` columns; dots show where it was cut.
-
-    >>> shortened("caterpillar", 6)
-    'cater…'
-    """
-    if columns(name) <= width:
-        return name
-    while columns(name) > width - len(dots):
-        name = name[:-1]
-    return name + dots
 
 
 def _bar(share: float, ascii_only: bool) -> str:

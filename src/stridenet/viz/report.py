@@ -1,0 +1,133 @@
+"""A report: what one or several runs did, as one HTML page that needs nothing else. No script runs in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from stridenet.errors import ConfigError, printable
+from stridenet.files import FilePath, refuse_existing, write_atomic
+from stridenet.shapes import LARGEST, flag, grouped, integer
+from stridenet.viz import charts, page
+from stridenet.viz.blocks import DASH, brief, contents, drawing, four_digits, heading, paragraph, section, table
+from stridenet.viz.figures import column, percent
+from stridenet.viz.runs import Record, folders_of, read
+from stridenet.viz.sections import leaves, places, sections, summary, trained
+
+FILE = "report.html"  # its name in a run folder
+
+
+def report(
+    runs: Sequence[FilePath],
+    path: FilePath,
+    *,
+    data: str | None = None,
+    image: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a report about `runs` as one HTML page.
+
+    Args:
+        runs: run folders; the folder of several seeds stands for all that have begun.
+        path: of the page.
+        data: where the test images are, as `open_data` takes it; None is where the recipe has them. They are not
+            downloaded: where they are not to be had, the page says so, unless `data` names them.
+        image: the test image whose way through the layers is shown; None is the first that is classified correctly.
+        overwrite: replace a file that is there.
+
+    Raises:
+        FileNotFoundError: there is no run folder, or no `data`.
+        ConfigError, DataError, ModelFileError: a file of a run holds something else; there is no such image.
+        FileExistsError: `path` exists, and `overwrite` is not set.
+        OSError: it cannot be written; an older file is intact.
+    """
+    if not flag("report", "overwrite", overwrite):
+        refuse_existing(path, "--force")
+    write_atomic(path, text_of(runs, data=data, image=image).encode())
+
+
+def text_of(runs: Sequence[FilePath], *, data: str | None = None, image: int | None = None) -> str:
+    """The text of the page that `report` writes; arguments and errors as there."""
+    image = None if image is None else integer("report", "image", image, minimum=0)
+    folders = [folder for run in runs for folder in folders_of(Path(run))]
+    if not folders:
+        raise ConfigError("report: expected one run or more, got none")
+    records = [read(folder, data) for folder in folders]
+    least = min((len(run.test) for run in records if run.test is not None), default=LARGEST)
+    if image is not None and image >= least:
+        raise ConfigError(f"report: expected an image below the {grouped(least)} of the test set, got {image}")
+    return page_about(records, image)
+
+
+def page_about(runs: Sequence[Record], image: int | None = None) -> str:
+    """The page about runs that have been read; see `report`."""
+    title, body = f"Report of {len(runs)} runs", _several
+    if len(runs) == 1:
+        title, body = f"Report: {brief(runs[0].folder.resolve().name)}", _one
+    foot = paragraph(f"Made by stridenet {version('stridenet')}. Nothing on this page is fetched, and no script runs.")
+    top = f"<header><h1>{page.text(title)}</h1></header>"
+    return page.document(
+        title, f"{top}\n<main>{body(runs, image)}</main>\n<footer>{foot}</footer>", styles=["report.css"]
+    )
+
+
+def _one(runs: Sequence[Record], image: int | None) -> str:
+    (run,) = runs
+    links = contents("Sections", places("run"))
+    return "\n".join([summary(run), links, '<div class="sections">', *sections(run, "run", 2, image), "</div>"])
+
+
+def _several(runs: Sequence[Record], image: int | None) -> str:
+    names = [brief(printable(run.folder)) for run in runs]
+    parts = [contents("Runs", [(name, f"run{i}") for i, name in enumerate(names)]), '<div class="sections">']
+    parts += [_results(runs, names), _differences(runs, names), _curves(runs, names), "</div>"]
+    for i, (run, name) in enumerate(zip(runs, names, strict=True)):
+        inside = [heading(2, name, f"run{i}"), summary(run), '<div class="sections">']
+        parts += ["<article>", *inside, *sections(run, f"run{i}", 3, image), "</div>", "</article>"]
+    return "\n".join(parts)
+
+
+def _results(runs: Sequence[Record], names: Sequence[str]) -> str:
+    """What the runs found, beside each other."""
+    rows: list[tuple[str, ...]] = []
+    for name, run in zip(names, runs, strict=True):
+        accuracy, interval, count = "not finished", DASH, DASH
+        if run.metrics is not None:
+            low, high = (100 * bound for bound in run.metrics.interval)
+            accuracy, interval = percent(run.metrics.accuracy), f"{low:.2f} to {high:.2f}"
+            count = grouped(run.metrics.n)
+        size = DASH if run.model is None else grouped(trained(run.model.network))
+        seconds = f"{column(run.history, 'seconds').sum():.1f}" if run.history else DASH
+        rows.append((name, accuracy, interval, count, size, str(len(run.history)), seconds))
+    head = ["run", "test accuracy", "95 % interval (%)", "test images", "parameters", "epochs", "seconds"]
+    how = "An interval says what the number of test images leaves open, not what another seed would bring."
+    return section(
+        "Results", "results", 2, [paragraph(how, "how"), table("The test of each run", head, rows)], wide=True
+    )
+
+
+def _differences(runs: Sequence[Record], names: Sequence[str]) -> str:
+    """The keys of the recipes that are not the same everywhere."""
+    recipes = [dict(leaves(run.recipe)) for run in runs]
+    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
+    rows = [(key, *(brief(recipe.get(key, DASH)) for recipe in recipes)) for key in keys]
+    differing = [row for row in rows if len(set(row[1:])) > 1]
+    shown = table("What is not the same in all recipes", ["key", *names], differing, numbers=False)
+    return section("Recipes", "recipes", 2, [shown if differing else paragraph("All recipes are the same.")])
+
+
+def _curves(runs: Sequence[Record], names: Sequence[str]) -> str:
+    """The histories over each other."""
+    histories = [(name, run.history) for name, run in zip(names, runs, strict=True) if run.history]
+    if not histories:
+        return section("Curves", "curves", 2, [paragraph("No epoch is done yet.", "note")])
+    keys = ("train_loss", "validation_accuracy")
+    rows = [
+        (name, str(row["epoch"] + 1), *four_digits(float(row.get(key, math.nan)) for key in keys))
+        for name, history in histories
+        for row in history
+    ]
+    numbers = table("The histories", ["run", "epoch", "training loss", "validation accuracy"], rows)
+    return section("Curves", "curves", 2, [drawing(charts.comparison(histories, "curves"), numbers)])
