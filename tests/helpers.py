@@ -1,4 +1,4 @@
-"""What several test files share: memory orders, the measure of an error, a stop, several workers, the command line."""
+"""What several test files share: memory orders, the measure of an error, workers, hostile names, the command line."""
 
 from __future__ import annotations
 
@@ -36,6 +36,51 @@ MAIN = "from stridenet.cli import main; main()"
 
 # The same without the four pictures, which take longer than a small training.
 MAIN_WITHOUT_PICTURES = f"from stridenet import experiment\nexperiment.Run._pictures = lambda *a: None\n{MAIN}"
+
+# Forty class names that a model file or a folder may hold. Each has a character that no page may show as it is, <, >, &
+# or ", or one that does not print: so that none of them may stand in a page as it stands here.
+HOSTILE_NAMES = (
+    "<script>alert(1)</script>",
+    "<SCRIPT SRC='https://evil.example/x.js'></SCRIPT>",
+    "<img src=x onerror=alert(1)>",
+    "<svg/onload=alert(1)>",
+    "<svg><script>alert(1)</script></svg>",
+    "<iframe src='javascript:alert(1)'></iframe>",
+    "<body onload=alert(1)>",
+    "<details open ontoggle=alert(1)>",
+    "<math><mi xlink:href='javascript:alert(1)'>x</mi></math>",
+    "<a href='data:text/html,<script>alert(1)</script>'>x</a>",
+    "<meta http-equiv='refresh' content='0;url=https://evil.example'>",
+    "<base href='https://evil.example/'>",
+    "<link rel=stylesheet href='https://evil.example/x.css'>",
+    "<style>*{display:none}</style>",
+    "</script><script>alert(1)</script>",
+    "</style></title></textarea></template></noscript><b>out</b>",
+    "</select></option></button></svg></table>",
+    "<!--<script>",
+    "--><script>alert(1)</script><!--",
+    "<![CDATA[<script>alert(1)</script>]]>",
+    "<?xml version='1.0'?>",
+    '"><script>alert(1)</script>',
+    "' onmouseover='alert(1)' x=\"",
+    "x\"');alert(1);//",
+    'x\\");alert(1);//',
+    "&lt;script&gt;alert(2)&lt;/script&gt;",
+    "&#60;b&#62;&NotAnEntity;&amp;amp;",
+    'javascript:alert("1")',
+    "JaVaScRiPt:alert(1)//<b>",
+    "${alert(`<1>`)}",
+    '{{constructor.constructor("alert(1)")()}}',
+    "{% include '<x>' %} {0!r} %s %n $1 \\1 &",
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J",
+    "\x00nul\x00",
+    "two\nlines\r\nand a\ttab",
+    "\u202etxt.exe\u202c \u2066isolated\u2069 \ufeff",
+    "\u2028line\u2029paragraph\u200bnothing",
+    "\udc80\ud800 lone surrogates \udfff",  # a path that is no UTF-8 has them
+    "汉字<类别>“引号”&",
+    "<b>" + "long " * 2000,
+)
 
 
 class StopAt(Callback):

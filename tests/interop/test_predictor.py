@@ -23,6 +23,7 @@ from PIL import Image
 
 from fuzz.mutations import mutate_png
 from helpers import normwise
+from networks import CASES, lively
 from stridenet import cli
 from stridenet.data.catalogue import open_data
 from stridenet.data.idx import read_idx
@@ -35,12 +36,8 @@ from stridenet.interop.predictor_pictures import read_png, shrink
 from stridenet.layout import Array
 from stridenet.model import Model, load
 from stridenet.nn import layers as L
-from stridenet.nn.classic import RBF, ScaledTanh, TableConv2d, TrainableSubsampling2d
-from stridenet.nn.layer import Layer
-from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.rebuild import KINDS
-from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
-from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
+from stridenet.nn.sequential import Sequential
 from stridenet.zoo.models import MODELS
 
 DIGITS = tuple("0123456789")
@@ -55,15 +52,6 @@ def exported(model: Model, path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def lively(network: Layer, seed: int = 0) -> Layer:
-    """The network with random numbers in every parameter: no bias is 0, no variance 1."""
-    rng = np.random.default_rng(seed)
-    for name, parameter in network.named_parameters():
-        low = 0.5 if name.endswith("running_var") else -0.5
-        parameter.value[...] = rng.uniform(low, low + 1, parameter.value.shape)
-    return network
 
 
 def small(classes: tuple[str, ...] = ("a", "b"), **options: Any) -> Model:
@@ -90,48 +78,6 @@ def test_the_networks_of_the_zoo(name: str, tmp_path: Path) -> None:
     assert np.abs(module.predict_proba(images) - model.predict_proba(images)).max() < 1e-5
     if name in ("lenet5", "pynet"):  # 44 426 and 61 706 parameters
         assert (tmp_path / "p.py").stat().st_size < 400_000
-
-
-RNG = np.random.default_rng(0)
-TABLE = [[0, 1], [1, 2], [0, 1, 2], [2]]
-CASES: dict[str, list[Layer]] = {
-    "Conv2d": [
-        L.Conv2d(3, 4, 3, rng=RNG),
-        L.Conv2d(3, 4, (2, 3), stride=(2, 1), padding=((1, 0), (2, 1)), bias=False, rng=RNG),
-        L.Conv2d(3, 6, 3, padding="same", dilation=2, groups=3, rng=RNG),
-        L.Conv2d(3, 4, (4, 3), stride=(3, 2), padding="same", rng=RNG),
-    ],
-    "MaxPool2d": [
-        MaxPool2d(2),
-        MaxPool2d((3, 2), stride=(2, 3), padding=((1, 0), (1, 1)), ceil_mode=True),
-        MaxPool2d(3, stride=2, padding="same"),
-    ],
-    "AvgPool2d": [
-        AvgPool2d(2),
-        *(
-            AvgPool2d((3, 2), stride=(2, 3), padding=((1, 0), (1, 1)), ceil_mode=True, count_include_pad=count)
-            for count in (True, False)
-        ),
-        AvgPool2d(3, stride=2, padding="same", count_include_pad=False),
-    ],
-    "ZeroPadShortcut": [ZeroPadShortcut(3, 5, stride=(2, 3)), ZeroPadShortcut(3, 3)],
-    "TableConv2d": [TableConv2d(3, TABLE, (3, 2), rng=RNG)],
-    "TrainableSubsampling2d": [TrainableSubsampling2d(3, (2, 3), rng=RNG)],
-    "BatchNorm2d": [BatchNorm2d(3, eps=0.1)],
-    "LeakyReLU": [L.LeakyReLU(0.2)],
-    "Dropout": [Dropout(0.5)],
-    "Dropout2d": [Dropout2d(0.5)],
-    "RBF": [Sequential(L.Flatten(), RBF(3 * 11 * 10, 4, rng=RNG))],
-    "Linear": [Sequential(L.Flatten(), L.Linear(3 * 11 * 10, 4, bias=False, rng=RNG))],
-    "Residual": [
-        Residual(Sequential(L.Conv2d(3, 4, 1, rng=RNG), L.Tanh()), L.Conv2d(3, 4, 1, rng=RNG)),
-        Residual(Sequential(L.ReLU(), Residual(L.Sigmoid()))),
-    ],
-    **{
-        kind.__name__: [kind()]
-        for kind in (L.Flatten, GlobalAvgPool2d, L.LogSoftmax, L.ReLU, ScaledTanh, L.Sigmoid, L.Softmax, L.Tanh)
-    },
-}
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -346,7 +292,9 @@ def test_a_picture_becomes_the_image_that_the_model_reads(framing: Framing | Non
 
 def test_colour_and_other_channels(tmp_path: Path) -> None:
     for channels in (3, 2):
-        network = Sequential(L.Flatten(), L.Linear(64 * channels, 2, rng=RNG), input_shape=(channels, 8, 8))
+        network = Sequential(
+            L.Flatten(), L.Linear(64 * channels, 2, rng=np.random.default_rng(0)), input_shape=(channels, 8, 8)
+        )
         model = Model(network, ("a", "b"), (channels, 8, 8))
         module = exported(model, tmp_path / "p.py")
         Image.fromarray(smooth(19, 33, 4)).save(tmp_path / "p.png")

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from stridenet.cli.shared import complete_data, echo_json, json_option, model_argument
+from stridenet.cli.shared import complete_data, echo_json, json_option, model_argument, recipe_entry
 from stridenet.cli.warmup import compile_first
 from stridenet.errors import ConfigError
-
-if TYPE_CHECKING:
-    from stridenet.model import Model
 
 _EPILOG = """\b
 Examples:
@@ -44,17 +40,17 @@ def evaluate(model: Path, data: str | None, batch_size: int, as_json: bool) -> N
     from stridenet.train.evaluation import evaluate
 
     loaded = load(model)
-    source = _entry(loaded, "data", "name") if data is None else data
+    source = recipe_entry(loaded, "data", "name") if data is None else data
     if not isinstance(source, str):
         raise ConfigError("evaluate: expected --data, the model does not say on what it was trained")
-    seed = _entry(loaded, "train", "seed")
+    seed = recipe_entry(loaded, "train", "seed")
     size = loaded.image_shape[1] if has_pictures(source) else None  # what the model was trained on
     splits = open_data(source, seed=seed if isinstance(seed, int) and seed >= 0 else 0, size=size)
     if splits.test.classes != loaded.classes:
         raise ConfigError(
             f"evaluate: expected the classes {loaded.classes}, got {splits.test.classes} in {splits.name}"
         )
-    name = _entry(loaded, "train", "loss")
+    name = recipe_entry(loaded, "train", "loss")
     loss = LOSSES[name] if isinstance(name, str) and name in LOSSES else cross_entropy
     if kernels.resolve() == "batchlast":
         compile_first(partial(click.echo, err=True))
@@ -65,9 +61,3 @@ def evaluate(model: Path, data: str | None, batch_size: int, as_json: bool) -> N
         echo_json(about | metrics.as_dict())
         return
     click.echo(f"{splits.name} test: {metrics}, loss {metrics.loss:.4f}")
-
-
-def _entry(model: Model, section: str, key: str) -> Any:
-    """An entry of the model's recipe, or None: a file may hold anything there."""
-    table: Any = model.recipe.get(section)
-    return cast("dict[str, Any]", table).get(key) if isinstance(table, dict) else None

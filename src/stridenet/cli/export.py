@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stridenet.cli.shared import model_argument
+from stridenet.cli.shared import check_target, file_name, model_argument
 from stridenet.errors import ConfigError, UnsupportedModelError, printable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def export(model: Path, kind: str, out: Path | None, force: bool, include_prepro
     loaded = load(model)
     path = out or Path(_name(loaded, kind))
     quoted = shlex.quote(printable(path))
-    _check(path, model, force)
+    check_target("export", path, model, force)
     if kind == "onnx":
         from stridenet.interop.onnx.export import export as export_onnx
 
@@ -77,11 +77,8 @@ def export(model: Path, kind: str, out: Path | None, force: bool, include_prepro
 
 def _name(model: Model, kind: str) -> str:
     """A file name from that of the recipe; a module's name for Python."""
-    recipe = model.recipe.get("name")
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", recipe)[:100] if isinstance(recipe, str) and recipe else "model"
-    if kind == "python":
-        name = re.sub(r"^(?=\d)", "model_", name.replace("-", "_"))
-    return name + _SUFFIXES[kind]
+    name = file_name(model, _SUFFIXES[kind])
+    return re.sub(r"^(?=\d)", "model_", name.replace("-", "_")) if kind == "python" else name
 
 
 def _check_suffix(out: Path, kind: str) -> None:
@@ -93,15 +90,3 @@ def _check_suffix(out: Path, kind: str) -> None:
         right, expected = suffix == wanted, f"the suffix {wanted}"
     if not right:
         raise click.UsageError(f"export: expected --out with {expected} for --format {kind}, got {printable(out)}")
-
-
-def _check(path: Path, model: Path, force: bool) -> None:
-    """Raise an error if `path` is the model itself, or exists without `force`."""
-    from stridenet.files import refuse_existing
-    from stridenet.model import FILE
-
-    if not force:
-        refuse_existing(path, "--force")
-    source = model / FILE if model.is_dir() else model
-    if path.exists() and path.samefile(source):
-        raise ConfigError(f"export: expected another file than MODEL itself, got {printable(path)}; give --out")

@@ -40,7 +40,7 @@ def predict(model: Path, images: tuple[Path, ...], show: bool | None, as_json: b
     loaded = load(model)
     screen: Any = sys.stdout  # None if it was closed
     show = bool(screen and screen.isatty()) if show is None else show
-    ascii_only = not (screen and can_show(screen.encoding))
+    ascii_only = not (screen and can_show(screen.encoding or "utf-8"))
     width = max(len(printable(path)) for path in images)
     answers: list[dict[str, Any]] = []
     failed = False

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from stridenet.errors import NumericsError, printable
+from stridenet.errors import ConfigError, NumericsError, printable
+
+if TYPE_CHECKING:
+    from stridenet.model import Model
 
 _LONGEST = 1000  # characters of a message; who gives a megabyte as an argument knows what was in it
 
@@ -51,6 +55,31 @@ def message_of(error: BaseException) -> str:
         text = str(error)
     line = printable(text) or type(error).__name__
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+
+
+def recipe_entry(model: Model, section: str, key: str) -> Any:
+    """An entry of the model's recipe, or None: a file may hold anything there."""
+    table: Any = model.recipe.get(section)
+    return cast("dict[str, Any]", table).get(key) if isinstance(table, dict) else None
+
+
+def file_name(model: Model, suffix: str) -> str:
+    """A file name from that of the model's recipe."""
+    recipe = model.recipe.get("name")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", recipe)[:100] if isinstance(recipe, str) and recipe else "model"
+    return name + suffix
+
+
+def check_target(who: str, path: Path, model: Path, force: bool) -> None:
+    """Raise an error if `path`, to be written, is the model itself, or exists without `force`."""
+    from stridenet.files import refuse_existing
+    from stridenet.model import FILE
+
+    if not force:
+        refuse_existing(path, "--force")
+    source = model / FILE if model.is_dir() else model
+    if path.exists() and path.samefile(source):
+        raise ConfigError(f"{who}: expected another file than MODEL itself, got {printable(path)}; give --out")
 
 
 def complete_recipe(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:

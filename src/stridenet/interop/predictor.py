@@ -12,23 +12,13 @@ from importlib import resources
 from textwrap import indent
 from typing import Any, cast
 
-import numpy as np
-
-from stridenet.data.transforms import Normalize, Pad, Pipeline, Resize, SubtractMean
-from stridenet.errors import ShapeError, UnsupportedModelError, printable, shown
+from stridenet import portable
+from stridenet.errors import ShapeError, printable
 from stridenet.files import FilePath, refuse_existing, write_atomic
-from stridenet.layout import Array
 from stridenet.model import Model
-from stridenet.nn.classic import TableConv2d, TrainableSubsampling2d
-from stridenet.nn.layer import Layer
-from stridenet.nn.layers import Conv2d, LeakyReLU
-from stridenet.nn.pools import AvgPool2d, MaxPool2d
-from stridenet.nn.rebuild import KINDS
-from stridenet.nn.regularization import BatchNorm2d, Dropout, Dropout2d
-from stridenet.nn.sequential import Residual, Sequential, ZeroPadShortcut
-from stridenet.shapes import Shape, by, flag, pair
+from stridenet.shapes import by, flag
 
-Entry = tuple[str, list[str], dict[str, Any]]  # kind, names of weights, settings
+Line = tuple[str, list[str], dict[str, Any]]  # of a layer: kind, names of weights, settings
 
 _IMPORT = "from stridenet.interop.predictor_pictures import fit_image, read_png, triangles\n\n"
 _WIDTH = 115  # of the lines that are written
@@ -68,9 +58,7 @@ def predictor_source(model: Model) -> str:
 
 def _literals(model: Model) -> str:
     """The assignments that make the template a predictor of `model`."""
-    weights: dict[str, Array] = {}
-    layers = _transform_entries(model.transform, weights)
-    layers += _entries(model.network, "", model.input_shape, weights)
+    entries, weights = portable.entries(model, "export_predictor")
     recipe = model.recipe.get("name")
     about = f"{len(model.classes)} classes, images of {by(model.image_shape)}"
     fields = {
@@ -79,7 +67,7 @@ def _literals(model: Model) -> str:
         "IMAGE_SHAPE": model.image_shape,
         "ANY_SIZE": _takes_any_size(model),
         "FRAMING": None if model.framing is None else (model.framing.background, model.framing.extent),
-        "LAYERS": layers,
+        "LAYERS": _lines(entries),
         "SHAPES": {name: weight.shape for name, weight in weights.items()},
     }
     lines = [f"{name} = {_literal(value)}\n" for name, value in fields.items()]
@@ -96,9 +84,17 @@ def _literal(value: object) -> str:
     '\'"); import os #\\u202e\''
     """
     if isinstance(value, list):  # the layers, one below the other
-        entries = (pprint.pformat(entry, width=_WIDTH - 5, sort_dicts=False) for entry in cast("list[Entry]", value))
+        entries = (pprint.pformat(entry, width=_WIDTH - 5, sort_dicts=False) for entry in cast("list[Line]", value))
         return "[\n" + indent("".join(f"{entry},\n" for entry in entries), "    ") + "]"
     return pprint.pformat(value, width=_WIDTH, sort_dicts=False)
+
+
+def _lines(entries: list[portable.Entry]) -> list[Line]:
+    """The entries as the file has them, those inside a Residual too."""
+    return [
+        (kind, weights, {key: _lines(ways) for key, ways in settings.items()} if kind == "Residual" else settings)
+        for kind, _, _, weights, settings in entries
+    ]
 
 
 def _takes_any_size(model: Model) -> bool:
@@ -108,72 +104,3 @@ def _takes_any_size(model: Model) -> bool:
         return model.transform.output_shape((C, H + 1, W + 1)) == model.input_shape
     except ShapeError:
         return False
-
-
-def _transform_entries(pipeline: Pipeline, weights: dict[str, Array]) -> list[Entry]:
-    """The transforms as the first layers; their weights go into `weights`."""
-    entries: list[Entry] = []
-    for i, transform in enumerate(pipeline.transforms):
-        kind, names, settings = type(transform), list[str](), dict[str, Any]()
-        if isinstance(transform, SubtractMean):
-            names = [f"transform.{i}.mean"]
-            weights[names[0]] = np.array(transform.mean, np.float32)
-        elif isinstance(transform, Normalize):
-            settings = {"mean": transform.mean, "std": transform.std}
-        elif isinstance(transform, Pad):
-            settings = {"padding": transform.padding, "value": transform.value}
-        elif isinstance(transform, Resize):
-            settings = {"size": transform.size}
-        if kind not in (SubtractMean, Normalize, Pad, Resize):
-            raise UnsupportedModelError(f"export_predictor: expected transforms of stridenet, got {shown(transform)}")
-        entries.append((kind.__name__, names, settings))
-    return entries
-
-
-def _entries(layer: Layer, name: str, shape: Shape, weights: dict[str, Array]) -> list[Entry]:
-    """The layers that `layer`, called `name`, is for an input of `shape`; its weights go into `weights`."""
-    kind = type(layer)
-    if kind not in (Sequential, Residual, *KINDS.values()):
-        raise UnsupportedModelError(f"export_predictor: expected layers of stridenet, got a {kind.__name__}")
-    if isinstance(layer, Sequential):
-        inside = zip(layer.children(), layer.shapes(shape), strict=False)
-        return [entry for (key, e), inner in inside for entry in _entries(e, f"{name}{key}.", inner, weights)]
-    if isinstance(layer, Residual):
-        ways = {"body": layer.body, "shortcut": layer.shortcut or Sequential()}
-        return [("Residual", [], {way: _entries(e, f"{name}{way}.", shape, weights) for way, e in ways.items()})]
-    if isinstance(layer, Dropout | Dropout2d):
-        return []  # it does nothing but in training
-    own = {f"{name}{key}": parameter.value for key, parameter in layer.named_parameters()}
-    if isinstance(layer, TableConv2d):
-        own[f"{name}weight"] = layer.dense(layer.weight.value)
-    weights |= own
-    return [("Conv2d" if isinstance(layer, TableConv2d) else kind.__name__, list(own), _settings(layer, shape))]
-
-
-def _settings(layer: Layer, shape: Shape) -> dict[str, Any]:
-    """What the function of the layer has to know, worked out for an input of `shape`."""
-    match layer:
-        case Conv2d() | TableConv2d():
-            place, groups = layer.window(shape), layer.groups if isinstance(layer, Conv2d) else 1
-            return {"stride": place.stride, "padding": place.padding, "dilation": place.dilation, "groups": groups}
-        case MaxPool2d() | AvgPool2d():
-            place = layer.window(shape)
-            (top, bottom), (left, right) = place.padding
-            below, beside = place.overhang
-            settings: dict[str, Any] = {"kernel": place.kernel, "stride": place.stride}
-            if isinstance(layer, MaxPool2d):
-                return settings | {"padding": ((top, bottom + below), (left, right + beside))}
-            overhang = (0, below), (0, beside)
-            return settings | {
-                "padding": place.padding, "overhang": overhang, "count_include_pad": layer.count_include_pad
-            }  # fmt: skip
-        case TrainableSubsampling2d():
-            return {"kernel": layer.window(shape).kernel}
-        case ZeroPadShortcut():
-            return {"out_channels": layer.out_channels, "stride": pair("export_predictor", "stride", layer.stride)}
-        case BatchNorm2d():
-            return {"eps": layer.eps}
-        case LeakyReLU():
-            return {"negative_slope": layer.negative_slope}
-        case _:
-            return {}

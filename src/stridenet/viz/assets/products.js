@@ -1,0 +1,124 @@
+// What a number is made of, item by item: the products of a window as a grid, those of a long sum as a list.
+"use strict";
+
+const Products = (() => {
+  const TOP = 10; // items of a list until all are wanted
+  const GRID = 64; // pixels of the largest window that is shown as a grid
+  const WRITTEN = 30, SHORT = 5; // products that a sentence writes out at most, and if there are more
+  const n = (value) => Words.number(value);
+
+  // Whether the terms lie in a window that is shown as a grid: of several pixels, but not of a whole large map.
+  function windowed({ window }) {
+    const area = window ? window.kernel[0] * window.kernel[1] : 0;
+    return 1 < area && area <= GRID;
+  }
+
+  // The items in the order in which they are shown: terms, what is left of them, and the bias.
+  function items(told, step, all) {
+    if (["normalize", "function", "copy"].includes(told.rule)) return [];
+    let terms = told.terms.map((term) => ({ term, amount: term.product })), rest = [];
+    if (!windowed(step) && told.rule !== "add") {
+      terms.sort((a, b) => Math.abs(b.amount) - Math.abs(a.amount));
+      if (!all && terms.length > TOP + 1) [terms, rest] = [terms.slice(0, TOP), terms.slice(TOP)];
+    }
+    const total = (part) => part.reduce((sum, { amount }) => sum + amount, 0);
+    const tail = rest.length ? [{ rest: rest.length, amount: total(rest) }] : [];
+    if (told.rule === "sum" && step.weights.some(({ name }) => /bias$/.test(name))) {
+      tail.push({ bias: true, amount: told.bias });
+    }
+    return [...terms, ...tail];
+  }
+
+  // What the first `count` items come to: a sum, or the largest.
+  function reached(told, list, count) {
+    const done = list.slice(0, count);
+    if (told.rule === "max") return Math.max(...done.filter(({ term }) => term.at >= 0).map(({ term }) => term.x));
+    return done.reduce((sum, { amount }) => sum + amount, 0);
+  }
+
+  // How many numbers a mean is of: padding may or may not count.
+  function size({ terms }) {
+    return 1 / Math.max(...terms.map(({ weight }) => weight));
+  }
+
+  // The largest number of the input.
+  function peak({ terms }) {
+    return Paint.largest(terms.map(({ x }) => x));
+  }
+
+  // One product in signs; softmax takes the largest number off all, which changes no share.
+  function product(told, { x, weight, product: amount, at }) {
+    if (told.rule === "max") return at < 0 ? "—" : n(x);
+    if (told.rule === "mean") return `${n(x)} ÷ ${n(size(told))} = ${n(amount)}`;
+    if (told.rule === "softmax") return `e^(${n(x)} − ${inner(peak(told))}) = ${n(amount)}`;
+    if (told.rule === "distance") return `−(${n(x)} − ${inner(weight)})² = ${n(amount)}`;
+    if (told.rule === "add") return n(x);
+    return `${inner(x)} × ${inner(weight)} = ${n(amount)}`;
+  }
+
+  // A number behind a sign: in brackets if it has one itself.
+  function inner(value) {
+    return value < 0 ? `(${n(value)})` : n(value);
+  }
+
+  // What is said when `count` items are done.
+  function running(told, list, count) {
+    if (count === 0) return Words.say(told.rule === "max" ? "running.nothing.max" : "running.nothing");
+    const item = list[count - 1], so = { sum: n(reached(told, list, count)) };
+    if (item.bias) return Words.say("running.bias", { bias: n(item.amount), ...so });
+    if (item.rest) return Words.say("running.rest", { count: item.rest, part: n(item.amount), ...so });
+    const text = product(told, item.term);
+    if (told.rule !== "max") return Words.say("running.product", { product: text, ...so });
+    return Words.say(item.term.at < 0 ? "running.padding" : "running.max", { product: text, ...so });
+  }
+
+  // The terms as a sum in signs; of many those of the largest products, and how many are left out.
+  function joined(terms, written) {
+    if (terms.length <= WRITTEN) return terms.map(written).join(" + ");
+    const largest = [...terms].sort((a, b) => Math.abs(b.product) - Math.abs(a.product)).slice(0, SHORT);
+    return [...largest.map(written), Words.say("sentence.more", { count: terms.length - SHORT })].join(" + ");
+  }
+
+  // How functions of one number are written.
+  const FUNCTIONS = {
+    ReLU: (x) => `max(0, ${n(x)})`,
+    LeakyReLU: (x, { negative_slope: slope }) => (x > 0 ? n(x) : `${n(slope)} × ${inner(x)}`),
+    Tanh: (x) => `tanh(${n(x)})`,
+    ScaledTanh: (x) => `1.7159 tanh(⅔ × ${inner(x)})`,
+    Sigmoid: (x) => `1 / (1 + e^(${n(-x)}))`,
+  };
+
+  // How the number comes about, in one line of signs.
+  function sentence(told, step) {
+    const { rule, terms, value } = told, [first] = terms, end = n(value);
+    const numbers = terms.flatMap((term) => [term.x, term.weight || 0]);
+    const exact = step.kind === "ReLU" || [value, told.bias, ...numbers].every(Words.whole), same = exact ? "=" : "≈";
+    const sum = (written) => joined(terms, written);
+    switch (rule) {
+      case "max": return `max(${terms.filter(({ at }) => at >= 0).map(({ x }) => n(x)).join(", ")}) = ${end}`;
+      case "mean": return `(${sum(({ x }) => inner(x))}) ÷ ${n(size(told))} ${same} ${end}`;
+      case "add": return `${sum(({ x }) => inner(x))} ${same} ${end}`;
+      case "copy": return Words.say(first.at < 0 ? "sentence.padding" : "sentence.copy", { value: end });
+      case "function": return `${FUNCTIONS[step.kind](first.x, step.settings)} ${same} ${end}`;
+      case "normalize": return `(${n(first.x)} − ${inner(told.mean)}) × ${inner(first.weight)}${biased(told)} ≈ ${end}`;
+      case "softmax": return softmax(told, step);
+      case "distance": return `−(${sum(({ x, weight }) => `(${n(x)} − ${inner(weight)})²`)}) ${same} ${end}`;
+      default: return `${sum(({ x, weight }) => `${inner(x)} × ${inner(weight)}`)}${biased(told)} ${same} ${end}`;
+    }
+  }
+
+  // The bias as the end of a sum; nothing where there is none.
+  function biased({ bias }) {
+    if (!bias) return "";
+    return bias < 0 ? ` − ${n(-bias)}` : ` + ${n(bias)}`;
+  }
+
+  // The share of one class among the powers of all.
+  function softmax(told, step) {
+    const logarithm = step.kind === "LogSoftmax", own = told.sum * (logarithm ? Math.exp(told.value) : told.value);
+    const share = `${n(own)} ÷ ${n(told.sum)}`;
+    return `${logarithm ? `ln(${share})` : share} ≈ ${n(told.value)}`;
+  }
+
+  return { TOP, windowed, items, reached, size, product, running, sentence };
+})();

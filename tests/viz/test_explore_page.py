@@ -1,0 +1,577 @@
+"""The explorer's page in a browser: drawing, looking at one number, asking why; by mouse, finger and keys alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import Browse
+from helpers import HOSTILE_NAMES
+from stridenet import load
+from stridenet.data.dataset import Dataset
+from stridenet.data.images import Framing
+from stridenet.data.transforms import Normalize, Pad, Pipeline
+from stridenet.layout import Array
+from stridenet.model import Model
+from stridenet.nn.layer import Layer
+from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from stridenet.nn.rebuild import KINDS
+from stridenet.nn.regularization import BatchNorm2d
+from stridenet.nn.sequential import Sequential
+from stridenet.viz import page as shell
+from stridenet.viz.explore import SCRIPTS, explore
+from stridenet.zoo import models
+
+Judge = Callable[[Any], list[str]]
+
+DIGITS = [str(k) for k in range(10)]
+SIGNS = str.maketrans({"\u2212": "-", "\u00d7": "x"})  # minus and times
+WATCH = """() => {
+  const forward = Stride.forward;
+  Stride.forward = (net, image) => { window.given = Array.from(image); return forward(net, image); };
+}"""  # what the network of the page is given from now on
+DROP = """([bytes, name]) => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([Uint8Array.from(bytes)], name));
+  document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+}"""  # a file let go over the page
+STEPS = """(count) => Array.from({ length: count }, () => {
+  document.getElementById("forward").click();
+  return ["progress", "running"].map((id) => document.getElementById(id).textContent);
+})"""  # what the page says after each step
+
+
+def samples(classes: list[str], shape: tuple[int, int, int]) -> Dataset:
+    """One image of each class: spots that grow."""
+    _, H, W = shape
+    rows, columns = np.mgrid[:H, :W]
+    spots = [200 * (np.hypot(rows - H / 2, columns - W / 2) < 2 + k) for k in range(len(classes))]
+    images = np.repeat(np.array(spots, np.uint8)[:, None], shape[0], axis=1)
+    return Dataset(images, np.arange(len(classes)), tuple(classes))
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
+    """LeNet-5 as it is drawn at random, and its page."""
+    path = tmp_path_factory.mktemp("explore") / "digits.html"
+    network = models.lenet5(rng=np.random.default_rng(0))
+    model = Model(
+        network, DIGITS, (1, 28, 28), transform=Pipeline([Normalize([0.13], [0.31])]), framing=Framing(0.0, 20 / 28)
+    )
+    explore(model, path, samples=samples(DIGITS, (1, 28, 28)))
+    return model, path
+
+
+def small(path: Path, *layers: Layer, classes: list[str], shape: tuple[int, int, int] = (1, 8, 8)) -> Path:
+    """The page of a network of these layers."""
+    explore(Model(Sequential(*layers), classes, shape), path, samples=samples(classes, shape))
+    return path
+
+
+def settle(shown: Any) -> None:
+    """Until the page has drawn what it was told."""
+    shown.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def number(text: str) -> float:
+    """A number as the page writes it."""
+    return float(text.strip().translate(SIGNS))
+
+
+def text(shown: Any, selector: str) -> str:
+    """What stands there, with the signs of the keyboard."""
+    return shown.inner_text(selector).translate(SIGNS)
+
+
+def shares(shown: Any) -> list[float]:
+    """The per cent of each class, as the table says."""
+    texts = shown.locator("#classes .share").all_inner_texts()
+    return [0.05 if text.startswith("<") else float(text.removesuffix("\u00a0%")) for text in texts]
+
+
+def says(shown: Any) -> str:
+    return shown.inner_text("#verdict bdi")
+
+
+def check_answer(shown: Any, model: Model) -> None:
+    """The page says of what it was given what Python says of it."""
+    image = np.array(shown.evaluate("window.given"), np.float32).reshape(1, *model.image_shape)
+    wanted = model.predict_proba(image)[0]
+    assert says(shown) == model.classes[int(wanted.argmax())]
+    assert np.abs(np.array(shares(shown)) - 100 * wanted).max() < 0.06
+    assert shown.inner_text("#classes .best th") == says(shown)
+
+
+def stroke(shown: Any, *points: tuple[float, float]) -> None:
+    """A stroke on the pad by mouse, through shares of its sides."""
+    box = shown.locator("#pad").bounding_box()
+    at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    shown.mouse.move(*at[0])
+    shown.mouse.down()
+    for point in at[1:]:
+        shown.mouse.move(*point, steps=4)
+    shown.mouse.up()
+    settle(shown)
+
+
+def choose(shown: Any, step: int, **place: int) -> None:
+    """Chooses a number by the fields: step, then map, row and column."""
+    shown.select_option("#at-step", str(step))
+    for name, value in place.items():
+        shown.fill(f"#at-{name}", str(value))
+        shown.press(f"#at-{name}", "Enter")
+
+
+def no_sideways(shown: Any) -> bool:
+    return shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+# Words
+
+
+def test_language_is_the_browsers_and_can_be_switched(digits: tuple[Model, Path], browse: Browse) -> None:
+    latin = re.compile(r"[A-Za-z]{3,}")
+    names = {"Normalize", "Conv", "ReLU", "MaxPool", "Flatten", "Linear", "mean", "std", "English", "Page", "Down"}
+    with browse(digits[1], language="zh-CN", size="phone") as shown:
+        assert shown.evaluate("document.documentElement.lang") == "zh-CN"
+        words = shown.inner_text("body") + " ".join(labels(shown))
+        assert set(latin.findall(words.replace("model", ""))) <= names
+        assert no_sideways(shown)
+        shown.click("#language")
+        assert shown.evaluate("document.documentElement.lang") == "en"
+        words = shown.inner_text("body") + " ".join(labels(shown))
+        assert re.findall(r"[\u3000-\u9fff\uff00-\uffef]+", words) == ["中文"]
+        assert says(shown) in DIGITS
+        assert no_sideways(shown)
+        tables = shown.evaluate("Words.TABLES")
+    check_words(tables["en"], tables["zh"])
+
+
+def check_words(english: dict[str, str], chinese: dict[str, str]) -> None:
+    """Both languages have the same words with the same gaps, and the page uses them all."""
+    assert list(english) == list(chinese)
+    for key, words in english.items():
+        assert set(re.findall(r"\{\w+\}", words)) == set(re.findall(r"\{\w+\}", chinese[key])), key
+        assert words != chinese[key]
+    code = "".join(shell.asset(name) for name in ("explore.html", *SCRIPTS) if name != "words.js")
+    code += shell.asset("words.js").partition("let language")[2]
+    built = {key for key in english if key.startswith(("kind.", "grid."))}
+    assert {key for key in english if f'"{key}"' in code} | built == set(english)
+    kinds = {*KINDS, "Resize", "Pad", "Normalize", "SubtractMean", "Add"} - {"Dropout", "Dropout2d", "TableConv2d"}
+    assert {f"kind.{kind}" for kind in kinds} == {key for key in built if key.startswith("kind.")}
+
+
+def labels(shown: Any) -> list[str]:
+    return shown.evaluate("[...document.querySelectorAll('[aria-label]')].map((one) => one.ariaLabel)")
+
+
+# Drawing
+
+
+def test_a_drawing_by_mouse_is_what_python_says(digits: tuple[Model, Path], browse: Browse) -> None:
+    with browse(digits[1]) as shown:
+        shown.evaluate(WATCH)
+        stroke(shown, (0.5, 0.15), (0.5, 0.85))
+        check_answer(shown, digits[0])
+        one = shares(shown)
+        assert shown.evaluate("Math.max(...given.slice(14 * 28 + 11, 14 * 28 + 17))") == 1  # centred
+        stroke(shown, (0.2, 0.5), (0.8, 0.5))
+        check_answer(shown, digits[0])
+        assert shares(shown) != one
+        shown.click("#undo")
+        settle(shown)
+        assert shares(shown) == one
+        shown.click("#clear")
+        settle(shown)
+        assert shown.evaluate("Math.max(...given)") == 0
+        assert "Nothing is drawn" in shown.inner_text("#given-text")
+        shown.click("#samples button >> nth=7")
+        assert shown.get_attribute("#samples button >> nth=7", "aria-pressed") == "true"
+        check_answer(shown, digits[0])
+
+
+def test_a_drawing_by_finger_on_a_phone(digits: tuple[Model, Path], browse: Browse) -> None:
+    with browse(digits[1], size="phone", dark=True) as shown:
+        shown.evaluate(WATCH)
+        box = shown.locator("#pad").bounding_box()
+        finger = shown.context.new_cdp_session(shown)
+        for i in range(6):
+            kind = "touchStart" if i == 0 else "touchMove"
+            at = {"x": box["x"] + box["width"] * (0.2 + 0.1 * i), "y": box["y"] + box["height"] / 2}
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [at]})
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        settle(shown)
+        check_answer(shown, digits[0])
+        assert shown.evaluate("scrollY") == 0  # the finger drew, and the page stood still
+        assert shown.evaluate("given.filter((value) => value > 0.5).length") > 40
+        tile = shown.locator("#layers canvas").nth(3)
+        tile.scroll_into_view_if_needed()
+        tile.tap()
+        assert shown.input_value("#at-row") in ("11", "12")  # the middle
+        shown.locator(".see:visible").click()
+        assert shown.evaluate("document.getElementById('number-title').getBoundingClientRect().top") < 100
+        assert no_sideways(shown)
+
+
+def test_by_keyboard_alone(digits: tuple[Model, Path], browse: Browse) -> None:
+    with browse(digits[1]) as shown:
+        shown.evaluate(WATCH)
+        tab_to(shown, "pad")
+        for key in (*["ArrowUp"] * 8, "Space", *["ArrowDown"] * 16, "Space", *["ArrowLeft"] * 5):
+            shown.keyboard.press(key)
+        settle(shown)
+        check_answer(shown, digits[0])
+        assert shown.evaluate("given.filter((value) => value > 0.5).length") in range(30, 100)  # one line
+        shown.locator("#layers canvas[tabindex='0']").nth(1).focus()
+        shown.keyboard.press("Home")
+        before = shown.input_value("#at-map"), int(shown.input_value("#at-row"))
+        shown.keyboard.press("PageDown")
+        shown.keyboard.press("ArrowDown")
+        assert (shown.input_value("#at-map"), int(shown.input_value("#at-row"))) != before
+        tab_to(shown, "forward")
+        for _ in range(3):
+            shown.keyboard.press("Enter")
+        assert shown.inner_text("#progress") == "3 of 26"
+        tab_to(shown, "cover")
+
+
+def tab_to(shown: Any, wanted: str) -> None:
+    """Presses Tab until the control with the id `wanted` has the focus, and sees that it shows."""
+    for _ in range(80):
+        shown.keyboard.press("Tab")
+        if shown.evaluate("document.activeElement.id") == wanted:
+            assert shown.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+            return
+    raise AssertionError(f"Tab never came to {wanted}")
+
+
+@pytest.mark.slow
+def test_a_picture_from_a_file(digits: tuple[Model, Path], browse: Browse, tmp_path: Path) -> None:
+    from PIL import Image
+
+    picture = np.full((90, 120), 240, np.uint8)
+    picture[20:70, 50:58] = 30  # dark ink on paper
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    (tmp_path / "none.png").write_text("no picture")
+    with browse(digits[1]) as shown:
+        shown.evaluate(WATCH)
+        shown.set_input_files("#file", tmp_path / "one.png")
+        shown.locator("#given-text", has_text="one.png").wait_for()
+        check_answer(shown, digits[0])
+        found = np.array(shown.evaluate("given"), np.float32).reshape(1, 1, 28, 28)
+        assert np.abs(found - digits[0].read(tmp_path / "one.png")).max() < 1e-4
+        shown.set_input_files("#file", tmp_path / "none.png")
+        shown.wait_for_selector("#wrong:not(:empty)")
+        assert "none.png" in shown.inner_text("#wrong")
+        assert "one.png" in shown.inner_text("#given-text")
+        first = shown.evaluate("given")
+        shown.click("#samples button >> nth=2")
+        shown.evaluate(DROP, [list((tmp_path / "one.png").read_bytes()), "dropped.png"])
+        shown.locator("#given-text", has_text="dropped.png").wait_for()
+        assert shown.evaluate("given") == first
+        assert shown.inner_text("#wrong") == ""
+
+
+# One number
+
+
+def worked_by_hand() -> Model:
+    """The convolution that report S4 works out: it gives 3 and -5. The padding is left to the layer."""
+    weight = [
+        [[1, 1, 1], [-1, -1, 0], [-1, 1, 0]],
+        [[-1, -1, 1], [-1, 1, 0], [-1, 1, 0]],
+        [[1, 0, -1], [0, 0, 0], [1, -1, -1]],
+    ]
+    conv = Conv2d(3, 1, 3, stride=2, padding=((1, 0), (1, 0)), rng=np.random.default_rng(0))
+    conv.weight.value[...] = [weight]
+    assert conv.bias is not None
+    conv.bias.value[...] = 1
+    transform = Pipeline([Normalize((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))])  # bytes as whole numbers
+    return Model(Sequential(conv, Flatten()), ["left", "right"], (3, 2, 4), transform=transform)
+
+
+def hand_data() -> Dataset:
+    rows = [["1122", "1112"], ["0120", "2211"], ["2201", "0021"]]
+    images: Array = np.array([[[[int(pixel) for pixel in row] for row in rows_of] for rows_of in rows]], np.uint8)
+    return Dataset(images, np.array([0]), ("left", "right"))
+
+
+def test_a_window_step_by_step_as_report_s4_works_it_out(tmp_path: Path, browse: Browse) -> None:
+    explore(worked_by_hand(), tmp_path / "s4.html", samples=hand_data())
+    with browse(tmp_path / "s4.html") as shown:
+        choose(shown, 1, map=0, row=0, column=0)
+        assert "3" in shown.inner_text("#to-text").split()
+        assert shown.inner_text("#sentence").endswith("+ 1 = 3")
+        seen = shown.evaluate(STEPS, 28)
+        assert [progress for progress, _ in seen] == [f"{i} of 28" for i in range(1, 29)]
+        sums = [number(running.rstrip(".").split()[-1]) for _, running in seen]
+        assert seen[0][1].translate(SIGNS) == "0 x 1 = 0. The sum is now 0."
+        assert sums[8::9] == [0, 2, 2]  # after each map of the input
+        assert sums[-1] == 3
+        shown.click("#forward")  # and from the start again
+        assert shown.inner_text("#progress") == "1 of 28"
+        assert not shown.is_visible("#sentence")
+        shown.click("#back")
+        assert shown.inner_text("#progress") == "0 of 28"
+        shown.fill("#at-column", "1")
+        shown.press("#at-column", "Enter")
+        assert text(shown, "#sentence").endswith("+ 1 = -5")
+        chips = [number(text.split(":")[1]) for text in shown.locator(".chip").all_inner_texts()]
+        assert chips == [-3, 0, -3]
+        shown.click(".chip >> nth=2")
+        cells = [cell.split("\n") for cell in shown.locator(".kernel td").all_inner_texts()]
+        assert [number(cell[1]) for cell in cells] == [1, 0, -1, 0, 0, 0, 1, -1, -1]  # the kernel of that map
+        assert sum(number(cell[2]) for cell in cells) == -3
+        assert "2 x 3 pixels" in text(shown, "#reach-text")  # the window without its padding
+
+
+@pytest.mark.slow
+def test_play_goes_on_by_itself_and_can_be_paused(tmp_path: Path, browse: Browse) -> None:
+    explore(worked_by_hand(), tmp_path / "s4.html", samples=hand_data())
+    with browse(tmp_path / "s4.html") as shown:
+        shown.click("#play")
+        shown.locator("#progress", has_text=re.compile("^([2-9]|1.) of")).wait_for()
+        shown.click("#play")
+        assert shown.inner_text("#play") == "Play"
+        paused = shown.inner_text("#progress")
+        settle(shown)
+        assert shown.inner_text("#progress") == paused
+        shown.click("#all")
+        assert shown.inner_text("#progress") == "28 of 28"
+
+
+@pytest.mark.slow
+def test_every_kind_of_layer_tells_how_its_number_comes_about(tmp_path: Path, browse: Browse) -> None:
+    """The sum of what is listed is the number; the sentence ends in it."""
+    rng = np.random.default_rng(3)
+    layers = [
+        Conv2d(1, 20, 3, padding=1, rng=rng),
+        BatchNorm2d(20),
+        LeakyReLU(),
+        MaxPool2d(2, padding=1),
+        Conv2d(20, 4, 1, rng=rng),
+        Tanh(),
+        AvgPool2d(2),
+        Sigmoid(),
+        ReLU(),
+        GlobalAvgPool2d(),
+        Flatten(),
+        Linear(4, 14, rng=rng),
+        Softmax(),
+        Linear(14, 3, bias=False, rng=rng),
+        LogSoftmax(),
+    ]
+    path = small(tmp_path / "kinds.html", *layers, classes=["a", "b", "c"])
+    with browse(path) as shown:
+        for step, layer in enumerate(layers):
+            choose(shown, step)
+            value = shown.inner_text("#to-text").split()[-1]
+            assert shown.inner_text("#sentence").rstrip(".").split()[-1 if step != 10 else 0] == value, layer
+            assert shown.inner_text("#kind")
+            assert shown.inner_text("#formula").startswith("y =")
+            if not shown.is_visible("#steps"):
+                continue
+            if "oftmax" not in repr(layer):
+                said = shown.inner_text("#running").rstrip(".").split()[-1]
+                assert abs(number(said) - number(value)) <= 0.006 * abs(number(value)), layer
+            shown.click("#forward")
+            assert shown.inner_text("#progress").startswith("1 of")
+        choose(shown, 4)
+        assert shown.locator(".list tbody tr").count() == 12  # ten products, the rest, the bias
+        shown.click("#products > button")
+        assert shown.locator(".list tbody tr").count() == 21
+        choose(shown, 3, map=0, row=0, column=0)
+        assert shown.locator(".kernel td.padding").count() == 3
+        assert shown.locator(".kernel td.winner").count() == 1
+        shown.click("#layers button:visible")
+        assert shown.locator("#layers details >> nth=0").locator("canvas:visible").count() == 20
+
+
+# Why
+
+
+def test_saliency_and_occlusion_appear(digits: tuple[Model, Path], browse: Browse) -> None:
+    picture = "(id) => document.getElementById(id).toDataURL()"
+    with browse(digits[1]) as shown:
+        plain = shown.evaluate(picture, "occlusion")
+        saliency = shown.evaluate(picture, "saliency")
+        assert saliency != plain
+        shown.select_option("#why-class", "3")
+        assert shown.evaluate(picture, "saliency") != saliency
+        shown.click("#cover")
+        shown.wait_for_selector("#occlusion-text:not(:empty)")
+        assert shown.evaluate(picture, "occlusion") != plain
+        assert not shown.is_visible("#covered")
+        shown.click("#samples button >> nth=2")  # another image: nothing is covered of it yet
+        assert shown.inner_text("#occlusion-text") == ""
+
+
+@pytest.mark.slow
+def test_covering_can_be_cancelled(digits: tuple[Model, Path], browse: Browse) -> None:
+    with browse(digits[1]) as shown:
+        shown.evaluate("Stride.occlusion = function* () { for (;;) yield 0.5; }")
+        shown.click("#cover")
+        assert shown.inner_text("#cover") == "Cancel"
+        settle(shown)
+        assert shown.evaluate("document.getElementById('covered').value") == 0.5
+        shown.click("#cover")
+        assert not shown.is_visible("#covered")
+        settle(shown)
+        assert shown.inner_text("#cover") != "Cancel"
+        assert shown.inner_text("#occlusion-text") == ""
+        found = "{ rows: 1, columns: 2, size: 20, stride: 14, drop: Float32Array.of(-0.1, 0.25) }"
+        shown.evaluate(f"Stride.occlusion = function* () {{ return {found}; }}")
+        shown.click("#cover")
+        shown.wait_for_selector("#occlusion-text:not(:empty)")
+        assert text(shown, "#occlusion-text") == "A square of 20 x 20 lowers the probability by up to 25.0\u00a0%."
+        data = "document.getElementById('occlusion').getContext('2d', { willReadFrequently: true })"
+        pixels = np.array(shown.evaluate(f"Array.from({data}.getImageData(0, 0, 28, 28).data)")).reshape(28, 28, 4)
+        red, _, blue, _ = pixels.transpose(2, 0, 1).astype(int)
+        assert (blue > red)[:20, :14].all()  # only the first square
+        assert (red > blue)[:20, 14:].all()  # both, then only the second
+        assert (red == blue)[20:].all()  # neither
+
+
+# What is untrusted, and what is seen by all
+
+
+@pytest.mark.promise("S6")
+def test_hostile_class_names_are_shown_as_text(tmp_path: Path, browse: Browse) -> None:
+    rng = np.random.default_rng(0)
+    names = list(HOSTILE_NAMES)
+    layers = [Flatten(), Linear(36, len(names), rng=rng)]
+    model = Model(Sequential(*layers), names, (1, 6, 6), recipe={"name": names[0]})
+    explore(model, tmp_path / "hostile.html")
+    with browse(tmp_path / "hostile.html", size="phone") as shown:
+        assert shown.inner_text("h1") == shown.evaluate("(name) => Words.visible(name)", names[0])
+        options = shown.locator("#why-class option").all_text_contents()
+        assert len(options) == len(names)
+        for option, name in zip(options, names, strict=True):
+            assert re.sub(r"\\u(\{\w+\}|\w{4})", "", option) == "".join(c for c in name if c.isprintable())
+        elements = "document.querySelectorAll('img, iframe, svg, math, base, body script:not([src])').length"
+        assert shown.evaluate(elements) == 1 + len(SCRIPTS)
+        assert no_sideways(shown)
+
+
+def test_accessible(digits: tuple[Model, Path], browse: Browse, accessibility: Judge) -> None:
+    with browse(digits[1], size="phone", dark=True, language="zh-CN") as shown:
+        assert accessibility(shown) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", ["desk", "phone"])
+def test_accessible_in_every_state(
+    digits: tuple[Model, Path], browse: Browse, accessibility: Judge, language: str, dark: bool, size: str
+) -> None:
+    with browse(digits[1], size=size, dark=dark, language=language) as shown:
+        assert accessibility(shown) == []
+        for step in (1, 3, 8, 11):  # a convolution half done, a pool, a list, the scores
+            choose(shown, step)
+            shown.click("#forward") if shown.is_visible("#forward") else None
+            assert accessibility(shown) == []
+            assert no_sideways(shown)
+
+
+@pytest.mark.slow
+def test_the_page_follows_the_system(digits: tuple[Model, Path], browse: Browse) -> None:
+    """Without motion nothing plays; when night falls the maps are painted anew."""
+    picture = "document.querySelector('#layers canvas').toDataURL()"
+    with browse(digits[1]) as shown:
+        shown.emulate_media(reduced_motion="reduce")
+        assert not shown.is_visible("#play")
+        assert shown.is_visible("#forward")
+        day = shown.evaluate(picture)
+        shown.emulate_media(color_scheme="dark")
+        settle(shown)
+        assert shown.evaluate(picture) != day
+
+
+@pytest.mark.slow
+def test_photos_of_three_colours(tmp_path: Path, browse: Browse) -> None:
+    rng = np.random.default_rng(1)
+    names = ["cat", "dog"]
+    layers = [
+        Conv2d(3, 4, 3, stride=2, padding=1, rng=rng),
+        ReLU(),
+        GlobalAvgPool2d(),
+        Flatten(),
+        Linear(4, 2, rng=rng),
+    ]
+    transform = Pipeline([Pad(1), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))])
+    model = Model(Sequential(*layers), names, (3, 16, 16), transform=transform)
+    explore(model, tmp_path / "photos.html", samples=samples(names, (3, 16, 16)))
+    with browse(tmp_path / "photos.html", size="phone") as shown:
+        assert not shown.is_visible("#pad")
+        assert shown.inner_text("#draw-title") == "The image"
+        shown.evaluate(WATCH)
+        shown.click("#samples button >> nth=1")
+        check_answer(shown, model)
+        choose(shown, 2, map=3, row=0, column=1)
+        assert shown.locator(".chip").count() == 3
+        choose(shown, 4)
+        assert shown.locator(".list tbody tr").count() == 11  # 81 numbers are too many for a grid
+        assert "71" in shown.inner_text(".list tbody tr:last-child")
+        choose(shown, 2, map=3, row=0, column=1)
+        assert "1 x 3 pixels" in text(shown, "#reach-text")  # the others of the window are padding, and padding
+        assert no_sideways(shown)
+
+
+@pytest.mark.slow
+@pytest.mark.big
+def test_resnet20_begins_folded_up(tmp_path: Path, browse: Browse, accessibility: Judge) -> None:
+    model = Model(models.resnet20(rng=np.random.default_rng(0)), DIGITS, (3, 32, 32))
+    explore(model, tmp_path / "resnet20.html", samples=samples(DIGITS, (3, 32, 32)))
+    with browse(tmp_path / "resnet20.html", size="phone") as shown:
+        steps = shown.locator("#at-step option").count()
+        assert shown.locator("#layers details[open]").count() < 6 < steps
+        shown.evaluate(WATCH)
+        shown.click("#samples button >> nth=4")
+        check_answer(shown, model)
+        sums = [i for i in range(steps) if "Residual" in shown.locator("#at-step option").nth(i).inner_text()]
+        choose(shown, sums[0])
+        assert shown.locator(".list tbody tr").count() == 2
+        choose(shown, sums[-1])
+        assert "32 x 32 pixels" in text(shown, "#reach-text")
+        shortcut = next(i for i in range(steps) if "ZeroPad" in shown.locator("#at-step option").nth(i).inner_text())
+        choose(shown, shortcut, map=31, row=3, column=3)
+        assert "padding" in shown.inner_text("#sentence")
+        assert "map" not in shown.inner_text("#from-text")
+        choose(shown, shortcut, map=0, row=3, column=2)
+        assert "map 0 of 16" in shown.inner_text("#from-text")
+        shown.click("#open-all")
+        assert shown.locator("#layers details[open]").count() == steps
+        assert no_sideways(shown)
+        assert accessibility(shown) == []
+
+
+@pytest.mark.slow
+@pytest.mark.big
+def test_a_trained_network_reads_what_is_drawn(digits_run: Path, tmp_path: Path, browse: Browse) -> None:
+    model = load(digits_run)
+    explore(model, tmp_path / "digits.html")
+    with browse(tmp_path / "digits.html") as shown:
+        assert says(shown) == "2"  # the stroke that is there at the start
+        shown.click("#clear")
+        stroke(shown, (0.5, 0.15), (0.5, 0.85))
+        assert says(shown) == "1"
+        shown.click("#clear")
+        circle = [(0.5 + 0.22 * np.sin(a), 0.5 - 0.33 * np.cos(a)) for a in np.linspace(0, 2 * np.pi, 16)]
+        stroke(shown, *circle)
+        assert says(shown) == "0"
+
+
+def test_the_page_is_small_and_holds_no_address(digits: tuple[Model, Path]) -> None:
+    html = digits[1].read_text("utf-8")
+    assert len(html) < 600_000
+    assert "http" not in html.replace("http-equiv", "")
+    assert "innerHTML" not in html
+    assert json.loads(html.partition('id="data">')[2].partition("</script>")[0])["classes"] == DIGITS
