@@ -42,6 +42,7 @@ from stridenet.train.evaluation import blas_threads, scores_of
 from stridenet.train.metrics import Metrics, measure
 from stridenet.train.policies import TimeBudget
 from stridenet.train.trainer import Callback, Trainer
+from stridenet.train.watch import Watch
 from stridenet.viz import plots
 from stridenet.zoo import recipes
 from stridenet.zoo.recipes import Recipe
@@ -96,6 +97,7 @@ class Run:
             _Journal(setup, folder),
             Checkpoints(self.store, self.identity),
             self._progress,
+            Watch(echo, setup.train, judged=setup.judged, expected=setup.recipe["notes"]["expected_findings"]),
         ]
         if deadline is not None:
             trainer.callbacks = [*trainer.callbacks, self._budget(deadline)]
@@ -276,11 +278,16 @@ def open_run(folder: Path) -> tuple[Recipe, Splits]:
         FileNotFoundError: there is no such folder, or its data set is gone.
         ConfigError: the folder is not a run's.
     """
+    recipe = recipe_of(folder)
+    return recipe, data_of(recipe)
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The recipe of an existing run folder; errors as of `open_run`."""
     path = folder / "recipe.json"
     if not path.exists():
         raise FileNotFoundError(f"{printable(folder)}: expected a run folder with recipe.json, got none")
-    recipe = recipes.from_record(from_json(read_regular(path, limit=MAX_BYTES), printable(path)), printable(path))
-    return recipe, data_of(recipe)
+    return recipes.from_record(from_json(read_regular(path, limit=MAX_BYTES), printable(path)), printable(path))
 
 
 def data_of(recipe: Recipe) -> Splits:

@@ -20,7 +20,21 @@ from stridenet.nn.sequential import Sequential
 from stridenet.zoo import recipes
 
 RECIPES = ", ".join(recipes.names())
-COMMANDS = ["train", "evaluate", "predict", "export", "summary", "recipes", "data", "bench", "warmup", "completion"]
+COMMANDS = [
+    "train",
+    "doctor",
+    "evaluate",
+    "report",
+    "predict",
+    "explore",
+    "export",
+    "summary",
+    "recipes",
+    "data",
+    "bench",
+    "warmup",
+    "completion",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -148,7 +148,7 @@ RECIPE: dict[str, Any] = {
     "schedule": {"name": "cosine", "unit": "epoch", "final": 0.001},
     "train": {"epochs": 2, "batch_size": 16, "seed": 3, "loss": "cross_entropy"},
     "published": {"test": 0.99, "source": "a paper"},
-    "notes": {"expected_findings": ["one"]},
+    "notes": {"expected_findings": ["plateau"]},
 }
 OTHER: dict[str, Any] = {
     "model": {"name": "lenet5", "args": {"classes": 4, "input_size": 16}},

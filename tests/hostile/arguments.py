@@ -32,7 +32,8 @@ STARTS = [
     ["train"], ["train", "mine.toml"], ["train", "mutant.toml"], ["train", "--resume", "run"], ["evaluate", "model"],
     ["evaluate", "mutant"], ["predict", "model", "picture.png"], ["predict", "model", "mutant"], ["predict"],
     ["summary", "model"], ["summary", "mutant.toml"], ["summary", "mutant"], ["recipes"], ["data"], ["data", "fetch"],
-    ["data", "verify", "mnist"], ["trian"], [],
+    ["data", "verify", "mnist"], ["doctor", "mutant"], ["doctor", "model"], ["explore", "model"], ["explore", "mutant"],
+    ["report", "run"], ["trian"], [],
 ]  # fmt: skip
 
 

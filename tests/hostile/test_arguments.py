@@ -18,7 +18,7 @@ SEED = 2026
 TESTS = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("count", [120, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.slow)])
 @pytest.mark.promise("A3", "L01")
 def test_random_command_lines(count: int, tmp_path: Path, small_data: Path) -> None:
     """Recipes, models and pictures among them are changed at random too."""

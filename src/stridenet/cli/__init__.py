@@ -14,10 +14,13 @@ import click
 from stridenet.cli.bench import bench
 from stridenet.cli.completion import completion
 from stridenet.cli.data import data
+from stridenet.cli.doctor import doctor
 from stridenet.cli.evaluate import evaluate
+from stridenet.cli.explore import explore
 from stridenet.cli.export import export
 from stridenet.cli.predict import predict
 from stridenet.cli.recipes import recipes
+from stridenet.cli.report import report
 from stridenet.cli.shared import Interrupted, message_of
 from stridenet.cli.summary import summary
 from stridenet.cli.train import train
@@ -43,7 +46,8 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (train, evaluate, predict, export, summary, recipes, data, bench, warmup, completion):
+_EVERYDAY = (train, doctor, evaluate, report, predict, explore, export, summary)
+for _command in (*_EVERYDAY, recipes, data, bench, warmup, completion):
     cli.add_command(_command)
 
 

@@ -286,7 +286,7 @@ def _settings_and_data(
     fallback, unnamed = name is None and data is None, name is None
     if name is None:
         name = recipes.OFFLINE if data == "digits" else recipes.DEFAULT
-    recipe = _changed(_with_places(recipes.load(name), name), data, changes)
+    recipe = changed(with_places(recipes.load(name), name), data, changes)
     session.compile()
     try:
         splits = data_of(recipe)
@@ -297,11 +297,11 @@ def _settings_and_data(
             "MNIST is not here and could not be downloaded, so this trains on the 1 797 digits that scikit-learn ships;"
             " for MNIST put its four files into a folder and give --data FOLDER, or set STRIDENET_DATA"
         )
-        recipe = _changed(recipes.load(recipes.OFFLINE), None, changes)
+        recipe = changed(recipes.load(recipes.OFFLINE), None, changes)
         return recipe, data_of(recipe)
     if unnamed and splits.train.image_shape[0] == 3:
         session.echo(f"recipe   none was named; the images have colours, so it is {recipes.COLOUR}")
-        recipe = _changed(recipes.load(recipes.COLOUR), data, changes)
+        recipe = changed(recipes.load(recipes.COLOUR), data, changes)
     return recipe, splits
 
 
@@ -312,7 +312,7 @@ def _name(recipe: Recipe, data: str | None) -> str:
     return recipe["name"] if data is None or data in NAMES else f"{recipe['name']}-{Path(data).absolute().name[:40]}"
 
 
-def _with_places(recipe: Recipe, file: str) -> Recipe:
+def with_places(recipe: Recipe, file: str) -> Recipe:
     """`recipe` with the paths in it made absolute; those of a file begin at its folder."""
     from stridenet.data.catalogue import NAMES
 
@@ -326,13 +326,14 @@ def _with_places(recipe: Recipe, file: str) -> Recipe:
 _SECTIONS = {"lr": "optimizer", "size": "data"}  # of the keys that options set; of all others it is [train]
 
 
-def _changed(recipe: Recipe, data: str | None, changes: dict[str, Any]) -> Recipe:
+def changed(recipe: Recipe, data: str | None, changes: dict[str, Any]) -> Recipe:
+    """`recipe` on other data, and with the values that options have set."""
     from stridenet.data.catalogue import NAMES
     from stridenet.zoo import recipes
 
     if data == "":
         raise ConfigError("--data: expected a name or a folder, got an empty text")
-    if changes["init"] == "":
+    if changes.get("init") == "":
         raise ConfigError("--init: expected a model file or a run folder, got an empty text")
     if data is not None:
         recipe["data"]["name"] = data if data in NAMES else str(Path(data).absolute())

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, cast
 
 from stridenet.errors import ConfigError, printable, shown, suggestion
 from stridenet.files import read_regular
-from stridenet.shapes import integer
+from stridenet.shapes import choice, integer
 from stridenet.strictjson import to_json
+from stridenet.train.findings import KINDS
 
 Recipe = dict[str, Any]
 DEFAULT = "lenet5-mnist"
@@ -177,6 +178,8 @@ def check(given: Mapping[str, Any], name: str) -> Recipe:
         for key in {"weight_decay", "decay_mode"} - given["optimizer"].keys():
             del recipe["optimizer"][key]
     to_json(recipe)  # refuses what recipe.json cannot hold: dates, NaN inside a list
+    for i, code in enumerate(recipe["notes"]["expected_findings"]):
+        choice(f"recipe.notes.expected_findings[{i}]", code, KINDS)
     return recipe
 
 

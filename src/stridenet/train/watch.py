@@ -1,0 +1,119 @@
+"""The checks that go on while a network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from stridenet import kernels
+from stridenet.data.loader import Loader
+from stridenet.layout import Array
+from stridenet.shapes import integer
+from stridenet.train.doctor import PATIENCE, RATIOS, STILL, frequency_gain, indifferent_loss
+from stridenet.train.evaluation import quiet
+from stridenet.train.findings import Finding
+from stridenet.train.separation import check_size, prepared
+from stridenet.train.signals import check_units, passages
+from stridenet.train.trainer import Callback, History, Trainer
+
+SAMPLE = 64  # training images that look for dead units: a few milliseconds for a LeNet-5
+EPOCHS = 3  # after which a loss that is still that of the start is a plateau, and a step that is too small is no start
+
+
+class Watch(Callback):
+    """Prints each finding once, as a line, while a run goes on.
+
+    It looks at the rows of the history, with the norms of `telemetry.Norms`, which stands before it; and, after some
+    hundred steps, behind the epochs 1, 2, 4, 8 ..., at the units that all of some images leave at zero. It keeps no
+    state and changes no bit of the run.
+
+    Args:
+        echo: prints a line.
+        train: the loader of the training.
+        judged: how many images the validation after an epoch has.
+        expected: codes of findings that are not printed.
+
+    Raises:
+        ConfigError: `judged` is no number of images.
+    """
+
+    def __init__(
+        self, echo: Callable[[str], None], train: Loader, *, judged: int = 0, expected: Container[str] = ()
+    ) -> None:
+        self.echo, self.train, self.expected = echo, train, expected
+        self.judged = integer("Watch", "judged", judged, minimum=0)
+        self._told: set[tuple[str, str]] = set()
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Look at the number of validation images."""
+        self._tell(check_size(self.judged).findings)
+
+    def on_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """Look at the epoch."""
+        history, params = trainer.history, trainer.params.parameters
+        weights = {name for name, parameter in params.items() if parameter.value.ndim > 1}
+        self._tell([*still_parameters(history), *step_sizes(history, weights)])
+        if trainer.optimizer.t < PATIENCE:
+            return
+        classes, targets = len(self.train.dataset.classes), self.train.dataset.targets
+        if classes:
+            start = indifferent_loss(trainer.loss, trainer.network, classes) - frequency_gain(targets, classes)
+            self._tell(plateau(history, start))
+        if trainer.epoch & (trainer.epoch - 1) == 0:
+            self._tell(self._dead_units(trainer))
+
+    def _tell(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            if finding.code not in self.expected and finding[:2] not in self._told:
+                self._told.add(finding[:2])
+                self.echo(f"finding  {finding.line()}; see docs/doctor.md")
+
+    def _dead_units(self, trainer: Trainer) -> tuple[Finding, ...]:
+        dataset, mode = self.train.dataset, trainer.network.training
+        rows = np.linspace(0, len(dataset) - 1, min(SAMPLE, len(dataset))).astype(int)  # of all classes, if sorted
+        x, _ = prepared(self.train, rows)
+        trainer.network.eval()
+        try:
+            with quiet(), kernels.use(kernels.without_compiler()):
+                return check_units(passages(trainer.network, x)).findings
+        finally:
+            trainer.network.train(mode)
+
+
+def plateau(history: History, start: float) -> Iterator[Finding]:
+    """Whether no epoch has a loss clearly below `start`, that of a network that knows nothing of the images.
+
+    >>> list(plateau([{"train_loss": 2.3022}] * 3, start=2.3026))[0].what
+    '3 epochs leave the loss at 2.302, where to know nothing of the images gives 2.303'
+    """
+    best = min(row["train_loss"] for row in history)
+    if len(history) >= EPOCHS and best > (1 - STILL) * start:
+        nothing = f"where to know nothing of the images gives {start:.4g}"
+        what = f"{len(history)} epochs leave the loss at {best:.4g}, {nothing}"
+        yield Finding("plateau", "training", what)
+
+
+def still_parameters(history: History) -> Iterator[Finding]:
+    """Parameters that had no gradient or did not move, at the first step of every epoch."""
+    for name, norms in _norms(history).items():
+        if len(norms) >= EPOCHS and not (norms[:, 1] * norms[:, 2]).any():
+            what = f"it has not moved, or had no gradient, at the first step of {len(norms)} epochs"
+            yield Finding("still-parameter", name, what)
+
+
+def step_sizes(history: History, weights: Container[str]) -> Iterator[Finding]:
+    """Steps that are too long beside their weights now, or were too short all the time."""
+    low, high = RATIOS
+    for name, norms in _norms(history).items():
+        ratios = np.divide(norms[:, 2], norms[:, 0], out=np.zeros(len(norms)), where=norms[:, 0] > 0)
+        if name in weights and (ratios[-1] > high or (len(norms) >= EPOCHS and 0 < ratios.max() < low)):
+            what = f"a step is {ratios[-1]:.2g} of the weights, expected {low:g} to {high:g}"
+            yield Finding("update-ratio", name, what)
+
+
+def _norms(history: History) -> dict[str, Array]:
+    """[weight, gradient, update] of every epoch (epochs, 3), by parameter."""
+    rows: list[dict[str, list[float]]] = [row["norms"] for row in history if "norms" in row]
+    return {name: np.array([row[name] for row in rows if name in row]) for name in (rows[0] if rows else ())}
