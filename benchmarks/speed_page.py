@@ -260,7 +260,7 @@ def _bars(speed: dict[str, Any], whole: dict[str, Any], path: Path) -> None:
     """How many times as fast, for every work and peer, with the range of the rounds."""
     from matplotlib.figure import Figure
 
-    from stridenet.viz.plots import BLUE, INK, ORANGE
+    from stridenet.viz.figures import BLUE, INK, ORANGE
 
     bars = [
         (work["title"], peer, r)
@@ -292,7 +292,7 @@ def _curve(axis: str, points: dict[str, Any], path: Path) -> None:
     """The milliseconds of a step, and those that the operations would take at SGEMM's rate."""
     from matplotlib.figure import Figure
 
-    from stridenet.viz.plots import BLUE, INK, ORANGE, QUIET
+    from stridenet.viz.figures import BLUE, INK, ORANGE, QUIET
 
     at = [int(key) for key in points]
     figure = Figure((7, 4), dpi=110, layout="constrained")

@@ -203,7 +203,7 @@ def _curves(name: str, found: dict[str, Any], path: Path) -> None:
     """The training loss of every seed, and the validation error where there is one; published points and figures."""
     from matplotlib.figure import Figure
 
-    from stridenet.viz.plots import BLUE, ORANGE
+    from stridenet.viz.figures import BLUE, ORANGE
 
     judged = "validation_accuracy" in found["runs"][0]["curve"]
     figure = Figure((7, 6.4 if judged else 3.8), dpi=110, layout="constrained")

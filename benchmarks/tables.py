@@ -1,4 +1,6 @@
-"""Make docs/results.md, docs/benchmarks.md, the figures of docs/systems and all charts from the files of docs/results.
+"""Make every page of figures and all charts from the files of docs/results.
+
+docs/results.md and docs/benchmarks.md whole, the figures of docs/systems and docs/from-loops.md, the pages of recipes.
 
 python benchmarks/tables.py
 """
@@ -9,7 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import recipe_pages
 import speed_page
+import steps
 import systems_page
 from pages import machines, percent, table
 
@@ -134,6 +138,9 @@ def main() -> None:
     for page in (DOCS / "systems.md", *sorted((DOCS / "systems").glob("*.md"))):
         page.write_text(systems_page.fill(page.read_text("utf-8"), DOCS / "results" / "systems"), "utf-8")
         print(f"written to {page.relative_to(DOCS.parent)}")
+    steps.PAGE.write_text(steps.fill(steps.PAGE.read_text("utf-8"), DOCS / "results"), "utf-8")
+    recipe_pages.main()
+    steps.draw(DOCS / "results", DOCS / "images")
     speed_page.draw(DOCS / "results", DOCS / "images")
     systems_page.draw(DOCS / "results" / "systems", DOCS / "images" / "systems")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import shutil
 import subprocess
@@ -63,6 +64,12 @@ def _needed(folder: Path) -> Path:
     return folder
 
 
+def pytest_collection_finish() -> None:
+    """The garbage collector need not look through ten thousand tests, whenever one asks for it."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     """One line with the promises that the collected tests prove, one with the kernels that they run on."""
     promises = {name for item in items for mark in item.iter_markers("promise") for name in mark.args}
@@ -83,6 +90,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        promises = sorted({name for mark in item.iter_markers("promise") for name in mark.args})
+        item.user_properties += [("promise", name) for name in promises]  # benchmarks/promises.py counts them
         if TRAINED & set(getattr(item, "fixturenames", ())):
             item.add_marker("big")
 

@@ -44,6 +44,9 @@ PAGES = sorted(path.stem for path in FOLDER.glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+PICTURE = re.compile(r"^!\[([^\]]+)\]\(\.\./images/layers/(\w+)\.svg\)$", re.MULTILINE)
+# What docs/extensions/code_tabs.py makes tabs of.
+LISTED = re.compile(r"^- \[(\w+\.py)\]\((\S+)\): ((?:`[\w.]+`,\s+)*`[\w.]+`)\n", re.MULTILINE)
 EXAMPLE = re.compile(r"^example: (\(.*\)) -> (\(.*\))$", re.MULTILINE)
 RANGE = re.compile(r"(integer|number) (?:(>=?) (\S+?)|in ([\[(])(\S+), (\S+)([\])]))(?=[ ,]|$)")
 FORMS = ["(N, C, H, W)", "(N, D)", "(N, K, ...)", "(N, ...)"]  # of a layer's input
@@ -172,6 +175,41 @@ def check_sections(entry: Entry) -> None:
     assert ". " not in summary  # one sentence
     formulas = FORMULA.findall(sections.get("Equation", ""))
     assert len(formulas) >= (2 if entry.kind in ("layer", "loss") else 0)
+
+
+def check_layer_page(entry: Entry) -> None:
+    """A layer has a picture that says what it shows, its equation in both directions, and the code of both."""
+    if entry.kind != "layer":
+        return
+    sections = entry.sections()
+    assert [name for _, name in PICTURE.findall(sections[""])] == [entry.name]
+    assert len(PICTURE.findall(sections[""])[0][0]) >= 40
+    assert (FOLDER.parent / "images" / "layers" / f"{entry.name}.svg").is_file()
+    formulas = FORMULA.findall(sections["Equation"])
+    assert any(re.match(r"(?!d)\\?\w", formula) for formula in formulas)
+    assert any(re.search(r"\bdx\b|\bdx_", formula) for formula in formulas)
+    listed = LISTED.findall(sections["Code"])
+    names = [name for file, path, found in listed for name in check_listed(file, path, found)]
+    assert any("backward" in name for name in names)
+    assert any("backward" not in name for name in names)
+    kernels = [file for file, path, _ in listed if "/kernels/" in path]
+    assert kernels in ([], ["loops.py", "im2col.py"])
+
+
+def check_listed(file: str, path: str, found: str) -> list[str]:
+    """The functions and methods that a line of code lists; its file has them all."""
+    target = (FOLDER / path).resolve()
+    assert target.name == file
+    assert target.is_relative_to(FOLDER.parents[1] / "src" / "stridenet")
+    there: set[str] = set()
+    for node in ast.parse(target.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            there |= {f"{node.name}.{method.name}" for method in node.body if isinstance(method, ast.FunctionDef)}
+        elif isinstance(node, ast.FunctionDef):
+            there.add(node.name)
+    names = re.findall(r"`(.+?)`", found)
+    assert {*names} <= there
+    return names
 
 
 def check_arguments(entry: Entry) -> None:
@@ -418,7 +456,7 @@ def run_examples(text: str) -> dict[str, Any]:
     return test.globs
 
 
-CHECKS = [check_sections, check_arguments, check_members, check_ranges, check_code, check_shapes]
+CHECKS = [check_sections, check_layer_page, check_arguments, check_members, check_ranges, check_code, check_shapes]
 ENTRIES = list(entries())
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 
@@ -479,6 +517,9 @@ def test_the_rows_of_a_history_have_the_keys_of_their_table() -> None:
 def test_every_link_and_name_leads_somewhere(name: str) -> None:
     for link in LINK.findall(BLOCK.sub("", page(name))):
         target, _, anchor = link.partition("#")
+        assert not target or (FOLDER / target).is_file(), link
+        if target and not target.endswith(".md"):
+            continue
         text = page(target.removesuffix(".md") or name)
         headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
         assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings], link
@@ -502,6 +543,12 @@ def test_formulas_can_be_drawn(name: str) -> None:
 LIES: list[tuple[Callable[[Entry], Any], str, str, str]] = [
     (check_sections, "ReLU", "## Shapes", "## Sizes"),
     (check_sections, "Dropout", "## In training and evaluation", "## Otherwise"),
+    (check_layer_page, "Tanh", "layers/Tanh.svg", "layers/Sigmoid.svg"),
+    (check_layer_page, "Linear", "![Three rows", "![](../images/layers/Linear.svg)\n\n[Three rows"),
+    (check_layer_page, "Conv2d", "$$dx_{nchw}", "$$g_{nchw}"),
+    (check_layer_page, "Conv2d", "`taps`, `conv2d`, `conv2d_backward`", "`taps`, `conv2d`, `backward`"),
+    (check_layer_page, "AvgPool2d", "- [im2col.py]", "- im2col.py"),
+    (check_layer_page, "RBF", "`RBF.forward`, ", ""),
     (check_arguments, "Conv2d", "| `stride` | `1` |", "| `stride` | `2` |"),
     (check_arguments, "Adam", "| `eps` | `1e-8` |", "| `eps` | `1e-7` |"),
     (check_arguments, "LeakyReLU", "| `negative_slope`", "| `slope`"),

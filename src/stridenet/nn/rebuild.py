@@ -66,7 +66,8 @@ def _build(spec: Any, tools: dict[str, Any], depth: int) -> Layer:
     arguments = cast("dict[str, Any]", spec).copy()
     kind = arguments.pop("kind", None)
     if not isinstance(kind, str) or kind not in {"Residual", "Sequential", *KINDS}:
-        raise UnsupportedModelError(f"model: expected a layer of a known kind, got {shown(kind)}")
+        hint = "; a layer of your own: make the network in Python and take the weights by load_state_dict"
+        raise UnsupportedModelError(f"model: expected a layer of a known kind, got {shown(kind)}{hint}")
     if kind == "Sequential":
         return _build_sequential(arguments, tools, depth)
     if kind == "Residual":
