@@ -54,7 +54,7 @@ def commands(page: str) -> list[list[str]]:
 def test_both_languages_have_the_same_skeleton() -> None:
     english, chinese = PAGES
     assert BLOCK.findall(text_of(english)) == BLOCK.findall(text_of(chinese))
-    assert links(english) == links(chinese)
+    assert links(english) == [link.replace("docs/zh/", "docs/") for link in links(chinese)]
     for start in ("#", "|", "<!--"):
         count = [sum(line.startswith(start) for line in BLOCK.sub("", text_of(page)).splitlines()) for page in PAGES]
         assert count[0] == count[1], f"lines that begin with {start}"
