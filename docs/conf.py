@@ -1,12 +1,11 @@
 """The documentation site: `sphinx-build -W -b html docs OUT`, without a network.
 
-STRIDENET_REPOSITORY is the address at which the files of the repository are read, such as ".../blob/main"; without it
-what the pages say of a file outside of docs stays plain text.
+`-D repository=ADDRESS` says where the files of the repository are read, such as ".../blob/main"; without it what the
+pages say of a file outside of docs stays plain text.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -45,8 +44,6 @@ html_css_files = ["site.css"]
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4  # page.md#a-heading leads there, as on GitHub
-
-repository = os.environ.get("STRIDENET_REPOSITORY")
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -64,7 +64,7 @@ def conv2d() -> Sheet:
 
 
 def bracketed(value: float) -> str:
-    """A factor behind a dot: (-1), 2."""
+    """A factor: (-1), 2."""
     return f"({number(value)})" if value < 0 else number(value)
 
 
@@ -82,10 +82,7 @@ def linear() -> Sheet:
     sheet.text(11.2, 3.1, "=", size=14)
     sheet.cells(12.2, 1.6, y.T, "y")
     sheet.frame(12.2, 1.6, 1, 1)
-    terms = " + ".join(
-        f"{number(w)}·{number(a)}" if w >= 0 else f"({number(w)})·{number(a)}"
-        for w, a in zip(weight[0], x[0], strict=True)
-    )
+    terms = " + ".join(f"{bracketed(w)}·{number(a)}" for w, a in zip(weight[0], x[0], strict=True))
     sheet.text(0.8, 6.4, f"{terms} + {number(layer.bias.value[0])} = {number(y[0, 0])}", ha="left")
     return sheet
 
@@ -288,9 +285,10 @@ def scores(layer: Any, digits: int) -> Callable[[], Sheet]:
             sheet.arrow((3.9 + 2 * j, 2), (3.9 + 2 * j, 2.8))
         sheet.text(1.6, 1.3, "x", color=QUIET)
         sheet.text(1.6, 6.8, "y", color=QUIET)
-        total = np.exp(y).sum() if y.min() < 0 else y.sum()
-        words = "the logarithms of four probabilities; bars: how far below 0" if y.min() < 0 else "four probabilities"
-        sheet.text(7, 7.7, f"{words}; their sum is {total:.0f}" if y.min() >= 0 else words, color=QUIET, size=9)
+        words = f"four probabilities; their sum is {y.sum():.0f}"
+        if y.min() < 0:
+            words = "the logarithms of four probabilities; bars: how far below 0"
+        sheet.text(7, 7.7, words, color=QUIET, size=9)
         return sheet
 
     return draw

@@ -34,9 +34,8 @@ class RepositoryLinks(SphinxTransform):
         """Where a link leads, counted from the root of the repository; None if it is for Sphinx or leads nowhere."""
         if node.get("reftype") != "myst":
             return None
-        page = (
-            node["refdomain"] == "doc"
-        )  # a link to a .md file, whose target is a page or an absolute path without .md
+        # a link to a .md file, whose target is a page or an absolute path without .md
+        page = node["refdomain"] == "doc"
         name = node["reftarget"].partition("#")[0] + (".md" if page else "")
         path = Path(os.path.normpath(DOCS / ("" if page else Path(node["refdoc"]).parent) / name))
         if not name or not path.exists() or (page and path.is_relative_to(DOCS)):

@@ -313,7 +313,7 @@ def by_layer(network: Layer, shape: Shape, *, batch_size: int = 64, seconds: flo
     The first layer leaves out the gradient of the images, as in training. What is inside a layer counts as the layer's.
 
     Args:
-        network: any; the layers directly inside it are timed.
+        network: any; of a Sequential the layers directly inside it are timed.
         shape: of its input (C, H, W); the images are random.
         batch_size: of the images.
         seconds: for all together, about; a first round is not counted, three more are.
@@ -324,7 +324,8 @@ def by_layer(network: Layer, shape: Shape, *, batch_size: int = 64, seconds: flo
     """
     positive("benchmark", "seconds", seconds)
     x = _images(integer("benchmark", "batch_size", batch_size), *shape)
-    layers, rounds = deepcopy(network).train().children(), list[list[float]]()
+    whole, rounds = deepcopy(network).train(), list[list[float]]()
+    layers = (whole if isinstance(whole, Sequential) else Sequential(whole)).children()
     with blas_threads(), quiet():  # the gradients add up, round after round
         _round(layers, x)
         end = time.perf_counter() + seconds

@@ -139,7 +139,10 @@ def test_a_recipe_that_expects_what_there_is_not(recipe_file: Path, capsys: pyte
 # Training
 
 
-def test_a_training_says_its_findings(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_says_its_findings(
+    recipe_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stridenet.experiment.Run._pictures", lambda *given: None)
     assert cli.run(["train", str(recipe_file), "--out", "fine", "--epochs", "1"]) == 0
     assert "finding" not in capsys.readouterr().out
     path = change(recipe_file, "validation = 128", "validation = 4")

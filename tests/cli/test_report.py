@@ -13,6 +13,7 @@ from stridenet import cli
 def run(digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The run folder `run` below the current one."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stridenet.viz.insides.SECONDS", 0.001)
     shutil.copytree(digits_run, "run", ignore=shutil.ignore_patterns("checkpoints"))
     return Path("run")
 

@@ -227,8 +227,9 @@ def run(page: str, place: Place) -> None:
 @pytest.mark.big
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_the_blocks_run(page: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As written, but for trainings from the command line: two epochs, no pictures."""
+    """As written, but for trainings from the command line: two epochs, no pictures, and a report's times: short."""
     monkeypatch.setattr("stridenet.experiment.Run._pictures", lambda *given: None)
+    monkeypatch.setattr("stridenet.viz.insides.SECONDS", 0.001)
     place.epochs = 2
     run(page, place)
 

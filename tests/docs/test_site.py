@@ -26,15 +26,14 @@ NEEDED = ("sphinx", "furo", "myst_parser", "sphinx_design", "sphinx_copybutton",
 pytestmark = pytest.mark.slow
 
 
-def build(target: Path, docs: Path = DOCS, **environment: str) -> subprocess.CompletedProcess[str]:
+def build(target: Path, docs: Path = DOCS, *options: str) -> subprocess.CompletedProcess[str]:
     """Build the site in `target`; every warning is an error."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         say = pytest.fail if os.environ.get("CI") else pytest.skip
         say(f"no {', '.join(missing)}; install stridenet's extra docs")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(docs), str(target)]
-    plain = {name: text for name, text in os.environ.items() if name != "STRIDENET_REPOSITORY"}
-    return subprocess.run(command, env=plain | environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", *options]
+    return subprocess.run([*command, str(docs), str(target)], capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +145,11 @@ def test_links_into_the_repository_are_text_until_its_address_is_known(tmp_path:
     text = "[a](../README.md#read-me) [b](../lab) [c](conf.py) [d](index.md) [e](https://example.org)\n"
     (docs / "index.md").write_text(f"# Page\n\n{text}", "utf-8")
     base = "https://example.org/tree/main"
-    for environment, wanted in (
-        ({}, set[str]()),
-        ({"STRIDENET_REPOSITORY": base}, {f"{base}/README.md#read-me", f"{base}/lab", f"{base}/docs/conf.py"}),
+    for options, wanted in (
+        ([], set[str]()),
+        (["-D", f"repository={base}"], {f"{base}/README.md#read-me", f"{base}/lab", f"{base}/docs/conf.py"}),
     ):
-        done = build(tmp_path / "out", docs, **environment)
+        done = build(tmp_path / "out", docs, *options)
         assert (done.returncode, done.stderr) == (0, "")
         links = Reader(tmp_path / "out" / "index.html").links
         assert {link for link in links if link.startswith(base)} == wanted

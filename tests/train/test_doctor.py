@@ -28,7 +28,7 @@ from stridenet.nn.pools import MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d, Dropout
 from stridenet.nn.sequential import Residual, Sequential
 from stridenet.optim.optimizers import SGD
-from stridenet.train.doctor import PATIENCE, examine, examine_network, indifferent_loss
+from stridenet.train.doctor import PATIENCE, examine, examine_network, frequency_gain, indifferent_loss
 from stridenet.train.findings import KINDS, Check, Finding, unexpected
 from stridenet.train.separation import check_repeats, check_size, check_statistics
 from stridenet.train.signals import dead_share, passages, tied_share
@@ -351,6 +351,13 @@ def test_a_wrong_dx_is_found_inside_a_residual_and_in_a_network_that_is_no_row()
     assert finding.where == "Shifted"
 
 
+def test_a_bias_before_a_batch_norm_has_no_slope_and_that_is_right() -> None:
+    rng = np.random.default_rng(0)
+    layers = [Conv2d(2, 2, 3, padding=1, rng=rng), BatchNorm2d(2)]
+    for block in (Residual(*layers), Sequential(*layers)):
+        assert check_gradients(Sequential(block), (2, 8, 8), cross_entropy, 3).findings == ()
+
+
 def test_a_gradient_of_another_shape_is_none() -> None:
     class Padded(Linear):
         def backward(self, dy: Array, *, need_dx: bool = True) -> Array | None:
@@ -412,8 +419,16 @@ def test_what_a_network_that_knows_nothing_loses() -> None:
     assert indifferent_loss(mse, plain, 10) == pytest.approx(0.1)
     assert indifferent_loss(rbf_mse, codes, 10) == pytest.approx(84)
     assert indifferent_loss(map_criterion, codes, 10) == pytest.approx(83.9)
-    for loss in (cross_entropy, hinge, mse):  # by what they give
-        assert indifferent_loss(loss, plain, 7) == pytest.approx(loss(np.zeros((7, 7)), np.arange(7))[0])
+
+
+def test_what_the_frequencies_of_the_classes_are_worth() -> None:
+    targets, scores = np.array([0, 0, 0, 1]), np.log(np.full((4, 2), [0.75, 0.25]))
+    gain = frequency_gain(cross_entropy, targets, 2)
+    assert gain == pytest.approx(np.log(2) - cross_entropy(scores, targets)[0])
+    assert frequency_gain(mse, targets, 2) == pytest.approx(0.5 - mse(np.exp(scores), targets)[0])
+    assert frequency_gain(hinge, targets, 2) == 0
+    weights = np.array([1.0, 1, 1, 3])  # balanced: nothing to gain
+    assert frequency_gain(cross_entropy, targets, 2, weights) == pytest.approx(0)
 
 
 def test_statistics_of_three_sets(world: World) -> None:

@@ -310,7 +310,7 @@ def test_the_terms_stand_in_the_order_of_the_loops(engine: Engine) -> None:
     assert [(term["c"], term["row"], term["column"]) for term in made["terms"]] == wanted
     assert [term["weight"] for term in made["terms"]] == flat(layer.weight.value[4])
     assert [term["at"] < 0 for term in made["terms"]] == [row < 0 for _, row, _ in wanted]
-    assert made["words"] == ["y", "=", "Σ x·w", "+", "b"]
+    assert made["formula"] == "y = Σ x·w + b"
 
 
 def from_rows(*rows: str) -> Array:
@@ -336,7 +336,7 @@ def test_the_sums_that_report_s4_works_out_by_hand(engine: Engine) -> None:
 def test_the_mean_that_report_s4_works_out_by_hand(engine: Engine) -> None:
     model = model_of(deepcopy(CASES["AvgPool2d"][0]), (1, 2, 2))
     (made,) = engine(EXPLAIN, model, [0.25, 0.25, 0.5, 0.75], [(0, 0)])
-    assert (made["value"], made["rule"], made["words"]) == (7 / 16, "mean", ["y", "=", "Σ x", "/", "4"])
+    assert (made["value"], made["rule"], made["formula"]) == (7 / 16, "mean", "y = Σ x / 4")
 
 
 # The gradient
@@ -489,7 +489,8 @@ def read(model: Model, pictures: list[Image.Image], path: Path) -> Array:
     return np.array(found)
 
 
-FRAMINGS = [None, Framing(0.0, 20 / 28), Framing(1.0, 0.9), Framing(0.02, 0.5)]
+MORE = Framing(1.0, 0.9), Framing(0.02, 0.5)
+FRAMINGS = [None, Framing(0.0, 20 / 28), *(pytest.param(framing, marks=pytest.mark.slow) for framing in MORE)]
 SIZES = [(28, 26), (60, 40), (31, 90), (12, 11), (280, 280)]
 
 

@@ -347,6 +347,24 @@ def test_play_goes_on_by_itself_and_can_be_paused(tmp_path: Path, browse: Browse
         assert shown.inner_text("#progress") == "28 of 28"
 
 
+def test_a_large_window_of_a_pool_is_a_grid(tmp_path: Path, browse: Browse) -> None:
+    network = MaxPool2d(9), Flatten(), Linear(4, 2, rng=np.random.default_rng(0))
+    with browse(small(tmp_path / "large.html", *network, classes=["a", "b"], shape=(1, 18, 18))) as shown:
+        assert shown.locator(".kernel td").count() == 81
+        assert shown.locator("#progress").inner_text() == "81 of 81"
+        shown.locator("#back").click()
+        assert "The largest so far is" in shown.locator("#running").inner_text()
+
+
+def test_a_sum_of_very_many_products_shows_a_thousand(tmp_path: Path, browse: Browse) -> None:
+    network = Flatten(), Linear(160_000, 2, rng=np.random.default_rng(0))
+    with browse(small(tmp_path / "many.html", *network, classes=["a", "b"], shape=(1, 400, 400))) as shown:
+        shown.locator("#at-step").select_option("1")
+        assert "400 x 400" in shown.locator("#reach-text").inner_text().translate(SIGNS)
+        shown.get_by_role("button", name="Show the 1000 largest").click()
+        assert shown.locator(".list tbody tr").count() == 1002  # with the others, and the bias
+
+
 @pytest.mark.slow
 def test_every_kind_of_layer_tells_how_its_number_comes_about(tmp_path: Path, browse: Browse) -> None:
     """The sum of what is listed is the number; the sentence ends in it."""
@@ -483,7 +501,7 @@ def test_accessible_in_every_state(
 
 @pytest.mark.slow
 def test_the_page_follows_the_system(digits: tuple[Model, Path], browse: Browse) -> None:
-    """Without motion nothing plays; when night falls the maps are painted anew."""
+    """Without motion nothing plays; when night falls the maps are painted anew, and on paper it is day."""
     picture = "document.querySelector('#layers canvas').toDataURL()"
     with browse(digits[1]) as shown:
         shown.emulate_media(reduced_motion="reduce")
@@ -493,6 +511,9 @@ def test_the_page_follows_the_system(digits: tuple[Model, Path], browse: Browse)
         shown.emulate_media(color_scheme="dark")
         settle(shown)
         assert shown.evaluate(picture) != day
+        shown.emulate_media(media="print")
+        settle(shown)
+        assert shown.evaluate(picture) == day
 
 
 @pytest.mark.slow

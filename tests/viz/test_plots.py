@@ -66,19 +66,22 @@ def draw_everything(folder: Path, seed: int = 0) -> list[Path]:
     return sorted(folder.glob("*.png"))
 
 
-def test_same_data_gives_same_bytes_and_nothing_else_is_left(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    first, second = draw_everything(tmp_path / "a"), draw_everything(tmp_path / "b")
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return draw_everything(tmp_path_factory.mktemp("everything"))
+
+
+def test_same_data_gives_same_bytes_and_nothing_else_is_left(everything: list[Path], tmp_path: Path) -> None:
+    first, second = everything, draw_everything(tmp_path)
     assert [path.name for path in first] == ["confusion.png", "curves.png", "filters.png", "mistakes.png"]
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
         assert b"Software" not in one.read_bytes()
-    assert sorted((tmp_path / "a").iterdir()) == first
+    assert sorted(tmp_path.iterdir()) == second
 
 
-def test_nothing_is_clipped_at_the_edges(tmp_path: Path) -> None:
-    for path in draw_everything(tmp_path):
+def test_nothing_is_clipped_at_the_edges(everything: list[Path]) -> None:
+    for path in everything:
         image = pixels(path)
         assert max(image.shape[:2]) < 2000, path
         edges = [image[:8], image[-8:], image[:, :8], image[:, -8:]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from stridenet.data.dataset import Dataset
 from stridenet.errors import ConfigError, DataFormatError, StridenetError
 from stridenet.model import Model
 from stridenet.nn.layers import Conv2d, Flatten, Linear, ReLU
+from stridenet.nn.pools import MaxPool2d
 from stridenet.nn.regularization import BatchNorm2d
 from stridenet.nn.sequential import Residual, Sequential
 from stridenet.train.metrics import measure
@@ -35,6 +36,14 @@ TITLES = [
     "Time by layer", "One image through every layer", "Weights, gradients and updates", "Recipe",
     "Versions and machine",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_times() -> Iterator[None]:
+    """Layers are timed for three rounds only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(insides, "SECONDS", 0.001)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +204,11 @@ def test_several_runs_are_compared_first(copy: Path, digits_run: Path) -> None:
     assert len(rows(part(text, "curves"))) == 12
 
 
+def test_recipes_differ_by_what_is_not_shown_of_long_values_too() -> None:
+    runs = [record(("a", "b"), recipe={"data": {"name": 100 * "x" + end}, "seed": 0}) for end in "yz"]
+    assert [row[0] for row in rows(report._differences(runs, ["first", "second"]))] == ["data.name"]
+
+
 # What is missing
 
 
@@ -244,8 +258,7 @@ def test_data_that_are_not_here_are_not_fetched(
     assert read(copy, "digits").test is not None
 
 
-def test_what_is_missing_without_the_test_images(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(insides, "SECONDS", 0.001)
+def test_what_is_missing_without_the_test_images(digits_run: Path) -> None:
     run = replace(read(digits_run), test=None, why="They are <gone>.")
     text = "".join(sections.sections(run, "k", 2, None))
     assert text.count('<p class="note">They are &lt;gone&gt;.</p>') == 3  # calibration, mistakes, maps
@@ -287,6 +300,8 @@ def test_a_folder_of_several_seeds_stands_for_its_runs(copy: Path, tmp_path: Pat
         ("history.jsonl", "[]\n"),
         ("history.jsonl", '{"epoch": 1}\n'),
         ("history.jsonl", '{"epoch":0,"step":1,"lr":NaN,"train_loss":1,"seconds":1}\n'),
+        ("history.jsonl", '{"epoch":0,"step":1,"lr":1e300,"train_loss":1,"seconds":1}\n'),
+        ("history.jsonl", '{"epoch":0,"step":1,"lr":1,"train_loss":1,"seconds":1,"norms":{"a":[1,2,1e300]}}\n'),
         ("history.jsonl", '{"epoch":0,"step":1,"lr":1,"train_loss":1,"seconds":1,"norms":{"a":[1,2]}}\n'),
         ("history.jsonl", '{"epoch":0,"step":1,"lr":1,"train_loss":1,"seconds":1,"validation_accuracy":1}\n'),
         (
@@ -330,7 +345,6 @@ def test_counts_that_cannot_be_are_refused(test: dict[str, Any], copy: Path) -> 
 def hostile_page() -> str:
     """Two runs of forty classes, all with hostile names."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(insides, "SECONDS", 0.001)
         patch.setattr(insides, "BATCH", 2)
         runs = [record(HOSTILE_NAMES, folder=Path(HOSTILE_NAMES[0])), record(HOSTILE_NAMES[::-1], folder=Path("b"))]
         return page_about(runs, image=0)
@@ -355,6 +369,33 @@ def test_a_network_of_blocks_has_the_names_of_its_layers() -> None:
     )]  # fmt: skip
     assert "<b>2 Residual</b>" in "".join(insides.maps(run, "k", image=0))
     assert "<dd>1 in 0.5 s, ended by time budget</dd>" in summary(run)
+
+
+def test_of_large_images_fewer_maps_are_shown_and_smaller_batches_timed() -> None:
+    rng, shape = np.random.default_rng(0), (1, 256, 256)
+    network = Sequential(Conv2d(1, 8, 1, rng=rng), MaxPool2d(128), Flatten(), Linear(32, 2, rng=rng))
+    images = Dataset(rng.integers(0, 256, (2, *shape), dtype=np.uint8), np.arange(2), ("a", "b"))
+    run = record(("a", "b"), model=Model(network, ("a", "b"), shape), test=images)
+    first, *_ = "".join(insides.maps(run, "k", image=0)).split("<b>1 MaxPool2d")
+    assert "<span>the first 4</span>" in first
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(insides, "ROOM", 2**23)
+        assert "one thread, batch of 3" in "".join(insides.times(run, "k"))
+
+
+def test_numbers_that_are_not_finite_are_shown_silently() -> None:
+    run = record(("a", "b"))
+    assert run.model is not None
+    weight = next(p for name, p in run.model.network.named_parameters() if name == "0.weight")
+    weight.value[0], weight.value[1] = np.nan, np.inf
+    assert "<img" in "".join(insides.filters(run, "k"))
+
+
+def test_a_network_that_is_no_sequential_is_one_layer() -> None:
+    images = Dataset(np.zeros((2, 1, 1, 2), np.uint8), np.arange(2), ("a", "b"))
+    run = record(("a", "b"), model=Model(Flatten(), ("a", "b"), (1, 1, 2)), test=images)
+    assert [row[0] for row in rows("".join(insides.times(run, "k")))] == ["0 Flatten"]
+    assert "<b>0 Flatten</b>" in "".join(insides.maps(run, "k", image=0))
 
 
 # In the browser

@@ -20,7 +20,7 @@ from stridenet.layout import Array
 from stridenet.nn.classic import RBF
 from stridenet.nn.cost import cost, total
 from stridenet.nn.layer import Layer
-from stridenet.nn.losses import Loss
+from stridenet.nn.losses import Loss, cross_entropy, mse
 from stridenet.nn.objective import LayerByLayer
 from stridenet.nn.parameters import ParameterVector
 from stridenet.optim.optimizers import Optimizer
@@ -121,26 +121,30 @@ def examine_network(network: Layer, loss: Loss, input_shape: Shape, data: Loader
 def indifferent_loss(loss: Loss, network: Layer, classes: int) -> float:
     """The mean loss of a network that knows nothing: its scores are the same for every image and every class.
 
-    ln K for the cross-entropy, K - 1 for the hinge loss, 1 / K for the mean squared error. The scores of an RBF are
-    then those of an input of zeros, minus the squared length of each code.
+    That is ln K for the cross-entropy, K - 1 for the hinge loss, 1 / K for the mean squared error. The scores of an RBF
+    are those of an input of zeros, minus the squared length of each code.
     """
     last = list(network.walk())[-1]
     scores = np.zeros((classes, classes))
     if isinstance(last, RBF):
         scores -= np.square(last.codes.value, dtype=np.float64).sum(axis=1)
-    known = {"cross_entropy": math.log(classes), "hinge": classes - 1.0, "mse": 1 / classes}
-    found = known.get(getattr(loss, "__name__", "")) if not scores.any() else None
-    return loss(scores, np.arange(classes))[0] if found is None else found
+    return loss(scores, np.arange(classes))[0]
 
 
-def frequency_gain(targets: Array, classes: int) -> float:
-    """What the cross-entropy loses by knowing how frequent each class is, and nothing of the images: ln K - H.
+def frequency_gain(loss: Loss, targets: Array, classes: int, weights: Array | None = None) -> float:
+    """What a loss falls by if a network knows how frequent each class is, and nothing of the images.
 
-    >>> f"{frequency_gain(np.array([0, 0, 0, 1]), 2):.3f}"
+    With shares p of the classes, by the weights of the images if they have any: ln K + sum p ln p for the
+    cross-entropy, sum p^2 / K for the mean squared error. Of other losses it is not known, and taken as 0.
+
+    >>> f"{frequency_gain(cross_entropy, np.array([0, 0, 0, 1]), 2):.3f}"
     '0.131'
     """
-    shares = np.bincount(targets, minlength=classes) / len(targets)
-    return math.log(classes) + float(sum(share * math.log(share) for share in shares.tolist() if share))
+    counts = np.bincount(targets, weights, classes)
+    shares: list[float] = (counts / counts.sum()).tolist()
+    if loss is cross_entropy:
+        return math.log(classes) + sum(share * math.log(share) for share in shares if share)
+    return sum(share**2 for share in shares) / classes if loss is mse else 0.0
 
 
 def _check_first_loss(trainer: Trainer, way: list[Passage], targets: Array) -> Check:
@@ -258,11 +262,11 @@ def _check_overfit(trainer: Trainer, train: Loader, lr: float, classes: int) -> 
         figure = f"{right} of {len(x)} images right after {len(losses)} steps at lr {rate:.2g}"
         if right == len(x):
             return Check("overfit", figure)
-        start = losses[0] - frequency_gain(targets, classes) if losses else 0.0
+        start = losses[0] - frequency_gain(trainer.loss, targets, classes) if losses else 0.0
         if rate == lr and losses and (1 - STILL) * start < min(losses) and max(losses) < AWAY * losses[0]:
             figure = (
                 f"{len(losses)} steps on {len(x)} images take the loss from {losses[0]:.4g} to {min(losses):.4g}, where"
-                f" the frequencies of the classes alone give {start:.4g}"
+                f" to know nothing of the images gives {start:.4g}"
             )
             return Check("overfit", figure, (Finding("plateau", "training", figure),))
     return Check("overfit", figure, (Finding("cannot-overfit", "training", figure),))

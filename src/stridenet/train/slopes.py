@@ -24,6 +24,8 @@ from stridenet.train.findings import Check, Finding
 BOUND = 1e-4  # of the error beside the slope: right gradients come to 1e-8, wrong ones are wrong by percents
 STEPS = 1e-6, 1e-7, 1e-8  # h, in rounds until all is right: who meets kinks with one meets a tenth with the next, and
 # the rounding of float64 over h is below the bound with the last
+FAINT = 0.01  # of the largest derivative of a layer: what is smaller is judged beside that, for it may be nothing but
+# rounding, as that of a bias before a BatchNorm
 DIRECTIONS = 3  # along which a wrong gradient can hardly be right by chance
 N = 3  # images
 
@@ -34,11 +36,17 @@ class Slope(NamedTuple):
     name: str
     found: Array
     wanted: Array
+    least: float = 0.0  # derivatives that are smaller are judged beside it
+
+    @property
+    def size(self) -> float:
+        """The largest derivative."""
+        return max(float(np.abs(self.found).max()), float(np.abs(self.wanted).max()))
 
     @property
     def error(self) -> float:
         """The largest difference, as a share of the largest derivative."""
-        scale = max(float(np.abs(self.found).max()), float(np.abs(self.wanted).max()))
+        scale = max(self.size, self.least)
         return float(np.abs(self.found - self.wanted).max()) / scale if scale else 0.0
 
     @property
@@ -118,7 +126,8 @@ def _round(layer: Layer, x: Array, h: float, rng: np.random.Generator) -> list[S
 
     slopes = [_along(name, value, given, total, h, rng) for name, value, given in arrays]
     layer.forget()
-    return slopes
+    least = FAINT * max(slope.size for slope in slopes)
+    return [slope._replace(least=least) for slope in slopes]
 
 
 def _of_loss(loss: Loss, classes: int, rng: np.random.Generator) -> list[Slope]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from stridenet import kernels
 from stridenet.data.loader import Loader
-from stridenet.layout import Array
 from stridenet.shapes import integer
 from stridenet.train.doctor import PATIENCE, RATIOS, STILL, frequency_gain, indifferent_loss
 from stridenet.train.evaluation import quiet
@@ -57,10 +56,10 @@ class Watch(Callback):
         self._tell([*still_parameters(history), *step_sizes(history, weights)])
         if trainer.optimizer.t < PATIENCE:
             return
-        classes, targets = len(self.train.dataset.classes), self.train.dataset.targets
+        data, classes = self.train.dataset, len(self.train.dataset.classes)
         if classes:
-            start = indifferent_loss(trainer.loss, trainer.network, classes) - frequency_gain(targets, classes)
-            self._tell(plateau(history, start))
+            gain = frequency_gain(trainer.loss, data.targets, classes, data.weights)
+            self._tell(plateau(history, indifferent_loss(trainer.loss, trainer.network, classes) - gain))
         if trainer.epoch & (trainer.epoch - 1) == 0:
             self._tell(self._dead_units(trainer))
 
@@ -97,23 +96,25 @@ def plateau(history: History, start: float) -> Iterator[Finding]:
 
 def still_parameters(history: History) -> Iterator[Finding]:
     """Parameters that had no gradient or did not move, at the first step of every epoch."""
-    for name, norms in _norms(history).items():
-        if len(norms) >= EPOCHS and not (norms[:, 1] * norms[:, 2]).any():
-            what = f"it has not moved, or had no gradient, at the first step of {len(norms)} epochs"
+    rows = _norms(history)
+    for name in rows[0] if len(rows) >= EPOCHS else ():
+        if all(row[name][1] * row[name][2] == 0 for row in rows):
+            what = f"it has not moved, or had no gradient, at the first step of {len(rows)} epochs"
             yield Finding("still-parameter", name, what)
 
 
 def step_sizes(history: History, weights: Container[str]) -> Iterator[Finding]:
     """Steps that are too long beside their weights now, or were too short all the time."""
-    low, high = RATIOS
-    for name, norms in _norms(history).items():
-        ratios = np.divide(norms[:, 2], norms[:, 0], out=np.zeros(len(norms)), where=norms[:, 0] > 0)
-        if name in weights and (ratios[-1] > high or (len(norms) >= EPOCHS and 0 < ratios.max() < low)):
-            what = f"a step is {ratios[-1]:.2g} of the weights, expected {low:g} to {high:g}"
+    (low, high), rows = RATIOS, _norms(history)
+    for name in (name for name in (rows[0] if rows else ()) if name in weights):
+        ratios = (row[name][2] / row[name][0] if row[name][0] else 0.0 for row in rows)
+        now = next(ratios)
+        if now > high or (len(rows) >= EPOCHS and 0 < now < low and all(ratio < low for ratio in ratios)):
+            what = f"a step is {now:.2g} of the weights, expected {low:g} to {high:g}"
             yield Finding("update-ratio", name, what)
 
 
-def _norms(history: History) -> dict[str, Array]:
-    """[weight, gradient, update] of every epoch (epochs, 3), by parameter."""
-    rows: list[dict[str, list[float]]] = [row["norms"] for row in history if "norms" in row]
-    return {name: np.array([row[name] for row in rows if name in row]) for name in (rows[0] if rows else ())}
+def _norms(history: History) -> list[dict[str, list[float]]]:
+    """[weight, gradient, update] by parameter, of every epoch that has them, the last first: it mostly says all."""
+    rows: list[dict[str, list[float]]] = [row["norms"] for row in reversed(history) if "norms" in row]
+    return [row for row in rows if row.keys() == rows[0].keys()]

@@ -156,8 +156,8 @@ def norms(epochs: Array, found: Mapping[str, Array], key: str) -> Chart:
 
 
 def ratio(weight: Array, update: Array) -> Array:
-    """update / weight, NaN where the weight is zero."""
-    return np.divide(update, weight, out=np.full(weight.shape, math.nan), where=weight > 0)
+    """update / weight, NaN where the weight is zero, or so small that only a forged history has it."""
+    return np.divide(update, weight, out=np.full(weight.shape, math.nan), where=weight > 1e-100)
 
 
 def times(layers: Sequence[str], milliseconds: Array, key: str, about: str) -> Chart:

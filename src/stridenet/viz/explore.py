@@ -79,7 +79,6 @@ def document_data(model: Model, samples: Dataset | None = None) -> dict[str, Any
     framing = model.framing
     return {
         "title": recipe if isinstance(recipe, str) and recipe else "model",
-        "about": f"{len(model.classes)} classes, images of {by(model.image_shape)}",
         "parameters": sum(parameter.value.size for _, parameter in model.network.named_parameters()),
         "classes": list(model.classes),
         "imageShape": list(model.image_shape),

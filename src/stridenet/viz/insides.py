@@ -12,16 +12,21 @@ from stridenet.data.loader import to_unit
 from stridenet.experiment import machine
 from stridenet.layout import Array
 from stridenet.model import Model
+from stridenet.nn.cost import cost, total
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d
+from stridenet.nn.sequential import Sequential
 from stridenet.shapes import by
+from stridenet.train.evaluation import quiet
 from stridenet.viz import charts, pixels
 from stridenet.viz.blocks import AbsentError, brief, drawing, four_digits, paragraph, picture, table
 from stridenet.viz.page import text
 from stridenet.viz.runs import Record
 
 BATCH, SECONDS = 64, 0.5  # of a timing
+ROOM = 2**28  # bytes for the outputs of all layers in it; of large images fewer fit
 _MAPS, _CELLS = 64, 30  # shown of a layer: maps; numbers in a row
+_PIXELS = 2**18  # of all maps of a layer, or a page of large images is no page any more
 _FIRST = 200  # images among which one is looked for
 
 
@@ -97,9 +102,10 @@ def maps(run: Record, _key: str, image: int | None) -> list[str]:
     words = f"Test image {chosen}, {true}: taken for {brief(run.classes[taken])} with probability {chances[taken]:.3f}."
     shown = picture(pixels.photo(one[0]), f"test image {chosen}: {true}", widest=140)
     rows = [_row("input", by(one.shape[1:]), shown)]
-    with kernels.use(kernels.without_compiler()):
+    network = model.network.eval()
+    with quiet(), kernels.use(kernels.without_compiler()):
         x = layout.to_batch_inner(model.transform(to_unit(one)))
-        for name, layer in model.network.eval().children():
+        for name, layer in (network if isinstance(network, Sequential) else Sequential(network)).children():
             y = layer.forward(x)
             same = np.array_equal(y.reshape(-1), x.reshape(-1))
             what = "passes on what it is given" if same else by(y.shape[1:])
@@ -118,9 +124,9 @@ def _tiles(values: Array, name: str) -> str:
     if values.ndim != 3 or values.shape[1:] == (1, 1):
         flat = np.tile(values.reshape(-1, 1, 1), (1, 3, 3))  # larger than the lines between them
         return picture(pixels.signed(flat, min(len(flat), _CELLS)), f"{len(flat)} outputs of layer {name}")
-    some = values[:_MAPS]
+    some = values[: min(_MAPS, max(1, _PIXELS // values[0].size))]
     shown = picture(pixels.signed(some, min(len(some), 8)), f"{len(values)} maps of layer {name}")
-    return shown + (f"<span>the first {_MAPS}</span>" if len(values) > _MAPS else "")
+    return shown + (f"<span>the first {len(some)}</span>" if len(some) < len(values) else "")
 
 
 def _row(name: str, words: str, inside: str) -> str:
@@ -130,10 +136,11 @@ def _row(name: str, words: str, inside: str) -> str:
 def times(run: Record, key: str) -> list[str]:
     """How long each layer takes, forward and backward, here and now."""
     model = _model(run)
-    found = by_layer(model.network, model.input_shape, batch_size=BATCH, seconds=SECONDS)
+    batch = min(BATCH, max(1, ROOM // max(1, total(cost(model.network, model.input_shape)).activation_bytes)))
+    found = by_layer(model.network, model.input_shape, batch_size=batch, seconds=SECONDS)
     names = [f"{each.name} {type(each.layer).__name__}" for each in found]
     milliseconds = np.array([(each.forward, each.backward) for each in found])
     cells = [(name, *four_digits(each)) for name, each in zip(names, milliseconds, strict=True)]
     numbers = table("Milliseconds of a batch", ["layer", "forward", "backward"], cells)
-    where = f"{machine()['processor']}, {kernels.resolve()} kernels, one thread, batch of {BATCH}"
+    where = f"{machine()['processor']}, {kernels.resolve()} kernels, one thread, batch of {batch}"
     return [drawing(charts.times(names, milliseconds, key, where), numbers)]

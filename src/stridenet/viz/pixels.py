@@ -37,7 +37,7 @@ def png(pixels: Array) -> bytes:
     rows = np.zeros((height, 1 + width * channels), np.uint8)  # each begins with its filter: 0, none
     rows[:, 1:] = pixels.reshape(height, -1)
     head = struct.pack(">IIBBBBB", width, height, 8, _COLOUR[channels], 0, 0, 0)
-    parts = (b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")
+    parts = (b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(_part(kind, data) for kind, data in parts)
 
 
@@ -63,10 +63,11 @@ def signed(tiles: Array, columns: int) -> Array:
     Zero is clear; the more opaque, the further from it, blue below and orange above, on one scale for all.
     """
     values = mosaic(tiles[:, None].astype(np.float64), columns)[..., 0]
-    limit = float(np.abs(tiles).max(initial=0)) or 1.0
+    values = np.nan_to_num(values)
+    limit = float(np.abs(values).max(initial=0)) or 1.0
     pixels = np.empty((*values.shape, 4), np.uint8)
     pixels[..., :3] = np.where(values[..., None] < 0, _NEGATIVE, _POSITIVE)
-    pixels[..., 3] = np.rint(255 * np.abs(np.nan_to_num(values)) / limit)
+    pixels[..., 3] = np.rint(255 * (np.abs(values) / limit))
     return _ruled(pixels, tiles.shape[1], tiles.shape[2])
 
 
@@ -82,7 +83,7 @@ def filters(weight: Array) -> Array:
     One channel is blue below zero and orange above, three are the colours of a pixel whose zero is grey. Of other
     channels the first 16 have a tile each, in a row for each channel; of 32 filters then, else of 64.
     """
-    weight = weight.repeat(_FINE, 2).repeat(_FINE, 3)  # so that the lines between the filters are thin
+    weight = np.nan_to_num(weight).repeat(_FINE, 2).repeat(_FINE, 3)  # so that the lines between the filters are thin
     k, c, r, s = weight.shape
     columns = math.ceil(math.sqrt(1.5 * min(k, 64)))  # a little wider than high
     if c == 3:

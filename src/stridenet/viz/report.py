@@ -112,8 +112,8 @@ def _differences(runs: Sequence[Record], names: Sequence[str]) -> str:
     """The keys of the recipes that are not the same everywhere."""
     recipes = [dict(leaves(run.recipe)) for run in runs]
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
-    rows = [(key, *(brief(recipe.get(key, DASH)) for recipe in recipes)) for key in keys]
-    differing = [row for row in rows if len(set(row[1:])) > 1]
+    rows = [(key, *(recipe.get(key, DASH) for recipe in recipes)) for key in keys]
+    differing = [(key, *map(brief, values)) for key, *values in rows if len(set(values)) > 1]
     shown = table("What is not the same in all recipes", ["key", *names], differing, numbers=False)
     return section("Recipes", "recipes", 2, [shown if differing else paragraph("All recipes are the same.")])
 

@@ -26,6 +26,7 @@ from stridenet.train.metrics import Metrics
 from stridenet.zoo.recipes import Recipe
 
 _MOST = 2**26  # bytes of a history
+_LARGEST = 1e100  # of a history: no training comes near, and the charts stay finite
 _NUMBERS = {"best_epoch": int, "epochs": int, "seconds": (int, float), "data": dict, "machine": dict, "ended_by": str}
 
 
@@ -107,7 +108,7 @@ def _history(path: Path) -> list[dict[str, Any]]:
     lines, who = read_regular(path, limit=_MOST).splitlines(), printable(path)
     rows = [from_json(line, f"{who}: line {i + 1}", DataFormatError) for i, line in enumerate(lines)]
     for i, row in enumerate(rows):
-        if not is_row(row, i) or not _is_judged(row):
+        if not is_row(row, i) or not _is_judged(row) or not _is_bounded(row):
             _refuse(path, f"the row of epoch {i}", row)
     return rows
 
@@ -119,6 +120,12 @@ def _is_judged(row: dict[str, Any]) -> bool:
     accuracy, loss, n = (row.get(f"validation_{name}") for name in ("accuracy", "loss", "n"))
     numbers = all(type(value) in (int, float) for value in (accuracy, loss))
     return numbers and 0 <= cast("float", accuracy) <= 1 and (n is None or n > 0)
+
+
+def _is_bounded(row: dict[str, Any]) -> bool:
+    """Whether no number of the row is too large to be drawn."""
+    values = (value for triple in (row.values(), *row.get("norms", {}).values()) for value in triple)
+    return all(abs(value) < _LARGEST for value in values if isinstance(value, float))
 
 
 def _results(path: Path) -> tuple[Mapping[str, Any], Metrics]:

@@ -26,13 +26,18 @@ const Field = (() => {
     const within = (value, size) => Math.max(0, Math.min(size - 1, value));
     if (grid.vector) {
       const places = [...terms.map(({ at, c }) => (at < 0 ? within(c, grid.count) : at)), ...(known || [])];
-      return [Math.min(...places), Math.max(...places)];
+      return ends(places);
     }
     const places = [...terms, ...(known || []).map((at) => Maps.place(grid, at))];
-    const rows = places.map(({ row }) => within(row, grid.height));
-    const columns = places.map(({ column }) => within(column, grid.width));
-    const corner = (map, choose) => Maps.index(grid, { map, row: choose(...rows), column: choose(...columns) });
-    return [corner(0, Math.min), corner(grid.maps - 1, Math.max)];
+    const [top, bottom] = ends(places.map(({ row }) => within(row, grid.height)));
+    const [left, right] = ends(places.map(({ column }) => within(column, grid.width)));
+    const last = Maps.index(grid, { map: grid.maps - 1, row: bottom, column: right });
+    return [Maps.index(grid, { map: 0, row: top, column: left }), last];
+  }
+
+  // The smallest and the largest of many values.
+  function ends(values) {
+    return [Math.min, Math.max].map((choose) => values.reduce((a, b) => choose(a, b)));
   }
 
   return { of };

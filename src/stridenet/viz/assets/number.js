@@ -20,6 +20,7 @@ const OneNumber = (() => {
 
   // The fields that name a number: step, map, row and column.
   function fields(own) {
+    own.net.steps.forEach((_, i) => $("at-step").add(new Option(title(own, i), i)));
     $("at-step").addEventListener("change", (event) => {
       const values = own.state.outputs[event.target.value];
       own.choose(Number(event.target.value), values.indexOf(Paint.largest(values)));
@@ -82,7 +83,7 @@ const OneNumber = (() => {
     list(own);
     showFields(own);
     $("kind").textContent = Words.say(`kind.${own.net.steps[step].kind}`);
-    $("formula").textContent = own.told.words.join(" ");
+    $("formula").textContent = own.told.formula;
     showOutput(own);
     showItems(own);
   }
@@ -95,11 +96,8 @@ const OneNumber = (() => {
 
   // The fields as the chosen number has them.
   function showFields(own) {
-    const select = $("at-step"), grid = own.grids[own.step], { map, row, column } = own.place;
-    if (!select.length) {
-      own.net.steps.forEach((_, i) => select.add(new Option(title(own, i), i)));
-    }
-    select.value = own.step;
+    const grid = own.grids[own.step], { map, row, column } = own.place;
+    $("at-step").value = own.step;
     for (const id of ["at-row", "at-column"]) $(id).parentElement.hidden = grid.vector;
     const name = $("at-map").previousElementSibling;
     name.dataset.word = grid.vector ? "number.unit" : "number.map";

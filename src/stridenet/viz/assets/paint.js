@@ -16,12 +16,14 @@ const Paint = (() => {
     return palette;
   }
 
-  // Calls `repaint` when day becomes night, or night day.
+  // Calls `repaint` when day becomes night, or night day, and before and after the page is printed.
   function watch(repaint) {
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      palette = null;
-      repaint();
-    });
+    for (const query of ["(prefers-color-scheme: dark)", "print"]) {
+      matchMedia(query).addEventListener("change", () => {
+        palette = null;
+        repaint();
+      });
+    }
   }
 
   // The largest magnitude in `values`; 1 where all are zero.

@@ -2,15 +2,15 @@
 "use strict";
 
 const Products = (() => {
-  const TOP = 10; // items of a list until all are wanted
-  const GRID = 64; // pixels of the largest window that is shown as a grid
+  const TOP = 10, MOST = 1000; // items of a list: until all are wanted, and of all
+  const GRID = 64; // pixels of the largest window of a sum that is shown as a grid
   const WRITTEN = 30, SHORT = 5; // products that a sentence writes out at most, and if there are more
   const n = (value) => Words.number(value);
 
-  // Whether the terms lie in a window that is shown as a grid: of several pixels, but not of a whole large map.
-  function windowed({ window }) {
+  // Whether the terms lie in a window that is shown as a grid: of several pixels, but no sum over a whole large map.
+  function windowed({ kind, window }) {
     const area = window ? window.kernel[0] * window.kernel[1] : 0;
-    return 1 < area && area <= GRID;
+    return kind === "MaxPool2d" || (1 < area && area <= GRID);
   }
 
   // The items in the order in which they are shown: terms, what is left of them, and the bias.
@@ -19,7 +19,8 @@ const Products = (() => {
     let terms = told.terms.map((term) => ({ term, amount: term.product })), rest = [];
     if (!windowed(step) && told.rule !== "add") {
       terms.sort((a, b) => Math.abs(b.amount) - Math.abs(a.amount));
-      if (!all && terms.length > TOP + 1) [terms, rest] = [terms.slice(0, TOP), terms.slice(TOP)];
+      const top = all ? MOST : TOP;
+      if (terms.length > top + 1) [terms, rest] = [terms.slice(0, top), terms.slice(top)];
     }
     const total = (part) => part.reduce((sum, { amount }) => sum + amount, 0);
     const tail = rest.length ? [{ rest: rest.length, amount: total(rest) }] : [];
@@ -29,11 +30,13 @@ const Products = (() => {
     return [...terms, ...tail];
   }
 
-  // What the first `count` items come to: a sum, or the largest.
-  function reached(told, list, count) {
-    const done = list.slice(0, count);
-    if (told.rule === "max") return Math.max(...done.filter(({ term }) => term.at >= 0).map(({ term }) => term.x));
-    return done.reduce((sum, { amount }) => sum + amount, 0);
+  // What the items come to, one after the other: a sum, or the largest.
+  function totals({ rule }, list) {
+    let sum = 0, largest = -Infinity;
+    return list.map(({ term, amount }) => {
+      if (rule !== "max") return (sum += amount);
+      return (largest = term.at < 0 ? largest : Math.max(largest, term.x));
+    });
   }
 
   // How many numbers a mean is of: padding may or may not count.
@@ -64,7 +67,7 @@ const Products = (() => {
   // What is said when `count` items are done.
   function running(told, list, count) {
     if (count === 0) return Words.say(told.rule === "max" ? "running.nothing.max" : "running.nothing");
-    const item = list[count - 1], so = { sum: n(reached(told, list, count)) };
+    const item = list[count - 1], so = { sum: n(totals(told, list)[count - 1]) };
     if (item.bias) return Words.say("running.bias", { bias: n(item.amount), ...so });
     if (item.rest) return Words.say("running.rest", { count: item.rest, part: n(item.amount), ...so });
     const text = product(told, item.term);
@@ -120,5 +123,5 @@ const Products = (() => {
     return `${logarithm ? `ln(${share})` : share} ≈ ${n(told.value)}`;
   }
 
-  return { TOP, windowed, items, reached, size, product, running, sentence };
+  return { TOP, MOST, windowed, items, totals, size, product, running, sentence };
 })();

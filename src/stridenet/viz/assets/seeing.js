@@ -5,11 +5,11 @@
 Object.assign(Stride, (() => {
   const { FUNCTIONS, exponentials, forward, inputs, probabilities, shares } = Stride;
 
-  // What one number, outputs[step][index], is made of: {rule, terms, bias, sum, value, words}.
+  // What one number, outputs[step][index], is made of: {rule, terms, bias, sum, value, formula}.
   //
   // A term is {input, at, c, row, column, x, weight, product}: number x at place `at` of an input of the step, there in
   // channel c, row and column; of padding at is -1, x is 0, and the place may lie outside. The terms stand in the order
-  // in which the layer takes them, `sum` is that of the products, `words` is the formula, sign by sign.
+  // in which the layer takes them, `sum` is that of the products.
   function explain(net, image, outputs, step, index) {
     const entry = net.steps[step], xs = inputs(net, image, outputs, step), from = entry.inputs[0];
     const [, P, Q] = [...entry.shape, 1, 1];
@@ -46,8 +46,9 @@ Object.assign(Stride, (() => {
 
   // A weighted sum with the bias of output k, if the layer has one.
   function weighted({ weights: [, bias] }, terms, k) {
-    const found = { rule: "sum", terms, words: ["y", "=", "Σ x·w"] };
-    return bias ? { ...found, bias: bias.values[k], words: [...found.words, "+", "b"] } : found;
+    return bias
+      ? { rule: "sum", terms, bias: bias.values[k], formula: "y = Σ x·w + b" }
+      : { rule: "sum", terms, formula: "y = Σ x·w" };
   }
 
   function convolution(step, [x], out) {
@@ -74,14 +75,14 @@ Object.assign(Stride, (() => {
 
   function resized(step, [x], { index }, shape) {
     const terms = shares(step, index).map(({ at, weight }) => term(x, shape, at, weight, weight * x[at]));
-    return { rule: "sum", terms, words: ["y", "=", "Σ x·w"] };
+    return { rule: "sum", terms, formula: "y = Σ x·w" };
   }
 
   function maximum(step, [x], out) {
     const winner = Loops.first_maximum(x, out.k, step.window, out.p, out.q);
     const terms = windowTerms(step, x, out.k, out, (i, { at, x: value }) => (
       at === winner ? { weight: 1, product: value } : { weight: 0, product: 0 }));
-    return { rule: "max", terms, words: ["y", "=", "max x"] };
+    return { rule: "max", terms, formula: "y = max x" };
   }
 
   function mean(step, [x], out) {
@@ -91,15 +92,15 @@ Object.assign(Stride, (() => {
       const padded = step.settings.count_include_pad && counted(row, 0) && counted(column, 1);
       return { weight: at >= 0 || padded ? 1 / count : 0, product: value / count };
     });
-    return { rule: "mean", terms, words: ["y", "=", "Σ x", "/", String(count)] };
+    return { rule: "mean", terms, formula: `y = Σ x / ${count}` };
   }
 
   function normalisation(step, [x], { index }, shape) {
     const c = Math.floor(index / (x.length / step.mean.length));
     const centre = step.mean[c], weight = step.scale[c];
-    const words = { BatchNorm2d: ["(x − m)·w", "+", "b"], Normalize: ["(x − m)·w"], SubtractMean: ["x − m"] };
+    const formulas = { BatchNorm2d: "(x − m)·w + b", Normalize: "(x − m)·w", SubtractMean: "x − m" };
     const terms = [term(x, shape, index, weight, (x[index] - centre) * weight)];
-    return { rule: "normalize", terms, bias: step.bias[c], mean: centre, words: ["y", "=", ...words[step.kind]] };
+    return { rule: "normalize", terms, bias: step.bias[c], mean: centre, formula: `y = ${formulas[step.kind]}` };
   }
 
   function distance(step, [x], { k }, shape) {
@@ -108,19 +109,19 @@ Object.assign(Stride, (() => {
       const code = codes[k * x.length + d];
       return term(x, shape, d, code, -((value - code) ** 2));
     });
-    return { rule: "distance", terms, words: ["y", "=", "−Σ (x − w)²"] };
+    return { rule: "distance", terms, formula: "y = −Σ (x − w)²" };
   }
 
   function activation({ kind, settings }, [x], { index }, shape) {
-    const words = {
-      ReLU: ["max(0, x)"],
-      LeakyReLU: ["x > 0", "?", "x", ":", `${settings.negative_slope}·x`],
-      Tanh: ["tanh x"],
-      Sigmoid: ["1", "/", "(1 + e⁻ˣ)"],
-      ScaledTanh: ["1.7159·tanh(⅔·x)"],
+    const formulas = {
+      ReLU: "max(0, x)",
+      LeakyReLU: `x > 0 ? x : ${settings.negative_slope}·x`,
+      Tanh: "tanh x",
+      Sigmoid: "1 / (1 + e⁻ˣ)",
+      ScaledTanh: "1.7159·tanh(⅔·x)",
     };
     const terms = [term(x, shape, index, null, FUNCTIONS[kind].f(x[index], settings))];
-    return { rule: "function", terms, words: ["y", "=", ...words[kind]] };
+    return { rule: "function", terms, formula: `y = ${formulas[kind]}` };
   }
 
   function shareOfAll({ kind }, [x], { k, index }, shape) {
@@ -128,20 +129,20 @@ Object.assign(Stride, (() => {
     const { largest, powers } = exponentials(x, shape[0], pixel);
     const terms = powers.map((power, i) => term(x, shape, i * pixels + pixel, null, power));
     const found = kind === "Softmax"
-      ? { value: (sum) => powers[k] / sum, words: ["y", "=", "eˣ", "/", "Σ eˣ"] }
-      : { value: (sum) => x[index] - largest - Math.log(sum), words: ["y", "=", "x", "−", "ln Σ eˣ"] };
+      ? { value: (sum) => powers[k] / sum, formula: "y = eˣ / Σ eˣ" }
+      : { value: (sum) => x[index] - largest - Math.log(sum), formula: "y = x − ln Σ eˣ" };
     return { rule: "softmax", terms, ...found };
   }
 
   function copy(step, [x], { index }, shape) {
     const at = step.from[index], [c, row, column] = step.source(index);
     const padding = { input: 0, at, c, row, column, x: step.fill, weight: 1, product: step.fill };
-    return { rule: "copy", terms: [at < 0 ? padding : term(x, shape, at, 1, x[at])], words: ["y", "=", "x"] };
+    return { rule: "copy", terms: [at < 0 ? padding : term(x, shape, at, 1, x[at])], formula: "y = x" };
   }
 
   function addition(step, xs, { index }, shape) {
     const terms = xs.map((x, input) => term(x, shape, index, 1, x[index], input));
-    return { rule: "add", terms, words: ["y", "=", "x", "+", "x"] };
+    return { rule: "add", terms, formula: "y = x + x" };
   }
 
   const RULES = {

@@ -16,7 +16,7 @@ const Sources = (() => {
     });
   }
 
-  // The picture in a file, on white where it is transparent: {width, height, data} as RGBA.
+  // The picture in a file: {width, height, data} as RGBA.
   async function ofFile(file) {
     const bitmap = await createImageBitmap(file);
     const scale = Math.min(1, MOST / Math.max(bitmap.width, bitmap.height));
@@ -24,8 +24,6 @@ const Sources = (() => {
     canvas.width = Math.max(1, Math.round(scale * bitmap.width));
     canvas.height = Math.max(1, Math.round(scale * bitmap.height));
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, canvas.width, canvas.height);
     context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     bitmap.close();
     return context.getImageData(0, 0, canvas.width, canvas.height);

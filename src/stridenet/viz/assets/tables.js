@@ -85,15 +85,14 @@ const Tables = (() => {
     for (const word of ["list.from", told.rule === "sum" ? "list.product" : "list.added", "list.sum"]) {
       head.append(Object.assign(make("th", "", Words.say(word)), { scope: "col" }));
     }
-    const body = table.createTBody();
+    const body = table.createTBody(), sums = Products.totals(told, items);
     items.forEach((item, i) => {
       const row = body.insertRow(), mark = state(i, at, items.length);
       row.className = mark;
       row.append(Object.assign(make("th", "", name(own, item)), { scope: "row" }));
       const cell = make("td", "", item.term ? Products.product(told, item.term) : Words.number(item.amount));
       tint(cell, mark === "later" ? 0 : item.amount, most);
-      const sum = mark === "later" ? "" : Words.number(Products.reached(told, items, i + 1));
-      row.append(cell, make("td", "", sum));
+      row.append(cell, make("td", "", mark === "later" ? "" : Words.number(sums[i])));
     });
     place.replaceChildren(table, ...more(own));
   }
@@ -112,8 +111,8 @@ const Tables = (() => {
   function more(own) {
     const { terms } = own.told;
     if (terms.length <= Products.TOP + 1) return [];
-    const word = own.all ? "list.fewer" : "list.all", count = own.all ? Products.TOP : terms.length;
-    const button = make("button", "", Words.say(word, { count }));
+    const count = own.all ? Products.TOP : Math.min(Products.MOST, terms.length);
+    const button = make("button", "", Words.say(count < terms.length ? "list.fewer" : "list.all", { count }));
     button.type = "button";
     button.addEventListener("click", () => {
       OneNumber.toggleAll(own);
