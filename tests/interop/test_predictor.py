@@ -467,7 +467,8 @@ def test_it_needs_numpy_alone(digits_run: Path, tmp_path: Path, child: Any) -> N
 @pytest.mark.promise("A5")
 def test_it_agrees_on_all_10_000_digits_in_an_environment_of_numpy(mnist_folder: Path, tmp_path: Path) -> None:
     """NumPy's own two folders are linked into a new environment; there is nothing else in it."""
-    assert cli.run(["train", "lenet5-mnist", "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    words = ["lenet5-mnist", "--data", str(mnist_folder), "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert cli.run(["train", *words]) == 0
     model, images = load(tmp_path / "run"), read_idx(mnist_folder / "t10k-images-idx3-ubyte.gz")
     export_predictor(model, tmp_path / "digits.py")
     np.save(tmp_path / "images.npy", images)

@@ -234,7 +234,8 @@ def test_the_probabilities_of_a_run(digits_run: Path, engine: Engine) -> None:
 @pytest.mark.slow
 def test_the_probabilities_of_1000_digits_after_a_recipe(mnist_folder: Path, tmp_path: Path, engine: Engine) -> None:
     for name in ("lenet5-mnist", "s1-lenet5-1998"):
-        assert cli.run(["train", name, "--epochs", "1", "--out", str(tmp_path / name)]) == 0
+        words = [name, "--data", str(mnist_folder), "--epochs", "1", "--out", str(tmp_path / name)]
+        assert cli.run(["train", *words]) == 0
         model, images = load(tmp_path / name), open_data(str(mnist_folder)).test.images[:1000]
         found, wanted = probabilities(engine, model, images), model.predict_proba(images)
         assert np.abs(found - wanted).max() < 1e-4
