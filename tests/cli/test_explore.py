@@ -52,12 +52,26 @@ def refused(arguments: list[str], code: int, capfd: pytest.CaptureFixture[str]) 
 
 
 def test_one_line_says_what_was_written(capfd: pytest.CaptureFixture[str]) -> None:
-    model_in(Path("run") / FILE, name="small/net")
-    for arguments, name in ((["run"], "small_net.html"), ([f"run/{FILE}", "--out", "p.HTML"], "p.HTML")):
+    model_in(Path("runs.1") / FILE, name="small/net", data={"name": "digits"})
+    pages = {("runs.1",): "runs.1.html", (f"runs.1/{FILE}",): "model.html", ("runs.1", "--out", "p.HTML"): "p.HTML"}
+    for arguments, name in pages.items():
         assert cli.run(["explore", *arguments]) == 0
         size = Path(name).stat().st_size
         assert capfd.readouterr() == (f"{name}  {size / 1000:.0f} kB; open it in a browser\n", "")
-    assert Path("small_net.html").read_bytes() == Path("p.HTML").read_bytes()
+    assert len({Path(name).read_bytes() for name in pages.values()}) == 1
+
+
+def test_every_run_has_its_own_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in "12":
+        model_in(Path(f"net-00{number}") / FILE, name="net")
+        assert cli.run(["explore", f"net-00{number}"]) == 0
+    monkeypatch.chdir("net-002")
+    assert cli.run(["explore", "."]) == 0
+    assert [path.name for path in sorted(Path("..").rglob("*.html"))] == [
+        "net-001.html",
+        "net-002.html",
+        "net-002.html",
+    ]
 
 
 def test_what_cannot_be_written(capfd: pytest.CaptureFixture[str]) -> None:
@@ -109,15 +123,27 @@ def test_the_samples_are_those_of_the_models_data(small_data: Path, capfd: pytes
     model_in(Path("size"), size=9, data={"name": "digits"})
     assert cli.run(["explore", "size", "--out", "size.html"]) == 0
     assert labels("size.html") == []
-    capfd.readouterr()
+    assert capfd.readouterr().err.splitlines() == [
+        f"no samples: {why}; --data FOLDER names them"
+        for why in (
+            "the model was trained on a folder",
+            "the model's recipe names no data",
+            "the model's recipe names no data",
+            "the images of digits are 1x8x8, the model's 1x9x9",
+        )
+    ]
     wanted = "explore: expected images of 1x9x9, got 1x8x8 in the data"
     assert wanted in refused(["size", "--data", "digits", "--out", "x.html"], 2, capfd)
     message = refused(["shapes", "--data", "digits", "--out", "x.html"], 2, capfd)
     assert "explore: expected the classes ('0', '1', '2', '3'), got ('0', '1', " in message
-    assert "data none: expected a folder or one of mnist" in refused(["size", "--data", "none"], 1, capfd)
+    assert "data none: expected a folder or one of mnist" in refused(
+        ["size", "--data", "none", "--out", "x.html"], 1, capfd
+    )
 
 
-def test_nothing_is_downloaded_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_is_downloaded_unasked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     asked: list[bool] = []
     real = open_data
 
@@ -131,3 +157,7 @@ def test_nothing_is_downloaded_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path
     model_in(Path("model"), size=28, data={"name": "mnist"})
     assert cli.run(["explore", "model", "--out", "page.html"]) == 0
     assert (asked, labels("page.html")) == ([False], [])
+    assert capfd.readouterr().err == "no samples: mnist is not on this machine; --data FOLDER names them\n"
+    model_in(Path("cats"), classes=("cat", "dog"), data={"name": "digits"})
+    assert cli.run(["explore", "cats"]) == 0
+    assert capfd.readouterr().err.startswith("no samples: explore: expected the classes ('cat', 'dog'), got ('0', ")

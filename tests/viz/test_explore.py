@@ -52,7 +52,7 @@ def test_the_layers_with_their_weights() -> None:
     data = document_data(model)
     assert (data["title"], data["imageShape"], data["classes"]) == ("model", [1, 4, 4], list(DIGITS[:8]))
     assert (data["framing"], data["samples"]) == ({"background": 0.0, "extent": 0.75}, [])
-    assert data["parameters"] == 2 * 9 + 2 + 2 * 18 + 2
+    assert (data["parameters"], data["fixed"]) == (2 * 9 + 2 + 2 * 18 + 2, 0)
     titles = [(layer["name"], layer["title"]) for layer in data["layers"]]
     assert titles == [
         ("transform.0", "Normalize(mean=[0.1235], std=[0.25])"),

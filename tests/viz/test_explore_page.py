@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from stridenet.data.images import Framing
 from stridenet.data.transforms import Normalize, Pad, Pipeline
 from stridenet.layout import Array
 from stridenet.model import Model
+from stridenet.nn.cost import cost, total
 from stridenet.nn.layer import Layer
 from stridenet.nn.layers import Conv2d, Flatten, LeakyReLU, Linear, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from stridenet.nn.pools import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from stridenet.nn.rebuild import KINDS
-from stridenet.nn.regularization import BatchNorm2d
-from stridenet.nn.sequential import Sequential
+from stridenet.nn.regularization import BatchNorm2d, Dropout
+from stridenet.nn.sequential import Residual, Sequential
 from stridenet.viz import page as shell
 from stridenet.viz.explore import SCRIPTS, explore
 from stridenet.zoo import models
@@ -93,7 +95,7 @@ def text(shown: Any, selector: str) -> str:
 def shares(shown: Any) -> list[float]:
     """The per cent of each class, as the table says."""
     texts = shown.locator("#classes .share").all_inner_texts()
-    return [0.05 if text.startswith("<") else float(text.removesuffix("\u00a0%")) for text in texts]
+    return [number_of(text) for text in texts]
 
 
 def says(shown: Any) -> str:
@@ -107,6 +109,15 @@ def check_answer(shown: Any, model: Model) -> None:
     assert says(shown) == model.classes[int(wanted.argmax())]
     assert np.abs(np.array(shares(shown)) - 100 * wanted).max() < 0.06
     assert shown.inner_text("#classes .best th") == says(shown)
+
+
+def check_nothing(shown: Any) -> None:
+    """The page claims no class, and asks for none."""
+    assert shown.inner_text("#verdict") in ("Nothing to recognise yet", "还没有可识别的内容")
+    assert set(shown.locator("#classes .share").all_inner_texts()) == {"\u2013"}
+    assert {bar.evaluate("bar => bar.offsetWidth") for bar in shown.locator("#classes .bar").all()} == {0}
+    assert (shown.locator("#classes .best").count(), shown.input_value("#why-class")) == (0, "")
+    assert shown.is_disabled("#cover")
 
 
 def stroke(shown: Any, *points: tuple[float, float]) -> None:
@@ -124,9 +135,11 @@ def stroke(shown: Any, *points: tuple[float, float]) -> None:
 def choose(shown: Any, step: int, **place: int) -> None:
     """Chooses a number by the fields: step, then map, row and column."""
     shown.select_option("#at-step", str(step))
+    settle(shown)
     for name, value in place.items():
         shown.fill(f"#at-{name}", str(value))
         shown.press(f"#at-{name}", "Enter")
+        settle(shown)
 
 
 def no_sideways(shown: Any) -> bool:
@@ -139,6 +152,7 @@ def no_sideways(shown: Any) -> bool:
 def test_language_is_the_browsers_and_can_be_switched(digits: tuple[Model, Path], browse: Browse) -> None:
     latin = re.compile(r"[A-Za-z]{3,}")
     names = {"Normalize", "Conv", "ReLU", "MaxPool", "Flatten", "Linear", "mean", "std", "English", "Page", "Down"}
+    names |= {"Enter", "Escape"}
     with browse(digits[1], language="zh-CN", size="phone") as shown:
         assert shown.evaluate("document.documentElement.lang") == "zh-CN"
         words = shown.inner_text("body") + " ".join(labels(shown))
@@ -192,6 +206,7 @@ def test_a_drawing_by_mouse_is_what_python_says(digits: tuple[Model, Path], brow
         settle(shown)
         assert shown.evaluate("Math.max(...given)") == 0
         assert "Nothing is drawn" in shown.inner_text("#given-text")
+        check_nothing(shown)
         shown.click("#samples button >> nth=7")
         assert shown.get_attribute("#samples button >> nth=7", "aria-pressed") == "true"
         check_answer(shown, digits[0])
@@ -214,6 +229,7 @@ def test_a_drawing_by_finger_on_a_phone(digits: tuple[Model, Path], browse: Brow
         tile = shown.locator("#layers canvas").nth(3)
         tile.scroll_into_view_if_needed()
         tile.tap()
+        settle(shown)
         assert shown.input_value("#at-row") in ("11", "12")  # the middle
         shown.locator(".see:visible").click()
         assert shown.evaluate("document.getElementById('number-title').getBoundingClientRect().top") < 100
@@ -231,10 +247,21 @@ def test_by_keyboard_alone(digits: tuple[Model, Path], browse: Browse) -> None:
         assert shown.evaluate("given.filter((value) => value > 0.5).length") in range(30, 100)  # one line
         shown.locator("#layers canvas[tabindex='0']").nth(1).focus()
         shown.keyboard.press("Home")
-        before = shown.input_value("#at-map"), int(shown.input_value("#at-row"))
+        before, row, column = (int(shown.input_value(f"#at-{name}")) for name in ("map", "row", "column"))
         shown.keyboard.press("PageDown")
         shown.keyboard.press("ArrowDown")
-        assert (shown.input_value("#at-map"), int(shown.input_value("#at-row"))) != before
+        settle(shown)
+        assert (int(shown.input_value("#at-map")), int(shown.input_value("#at-row"))) == (before + 1, row + 1)
+        shown.keyboard.press("Enter")
+        assert shown.evaluate("document.activeElement.id") == "number-title"
+        shown.keyboard.press("Tab")
+        shown.keyboard.press("Escape")
+        chosen = f"map {before + 1}, row {row + 1}, column {column}"
+        assert shown.evaluate("document.activeElement.ariaLabel") == chosen
+        shown.click("#to-map")
+        assert shown.evaluate("document.activeElement.ariaLabel") == chosen
+        for _ in range(9):
+            shown.keyboard.press("Shift+Tab")
         tab_to(shown, "forward")
         for _ in range(3):
             shown.keyboard.press("Enter")
@@ -322,6 +349,7 @@ def test_a_window_step_by_step_as_report_s4_works_it_out(tmp_path: Path, browse:
         assert shown.inner_text("#progress") == "0 of 28"
         shown.fill("#at-column", "1")
         shown.press("#at-column", "Enter")
+        settle(shown)
         assert text(shown, "#sentence").endswith("+ 1 = -5")
         chips = [number(text.split(":")[1]) for text in shown.locator(".chip").all_inner_texts()]
         assert chips == [-3, 0, -3]
@@ -356,10 +384,11 @@ def test_a_large_window_of_a_pool_is_a_grid(tmp_path: Path, browse: Browse) -> N
         assert "The largest so far is" in shown.locator("#running").inner_text()
 
 
+@pytest.mark.slow
 def test_a_sum_of_very_many_products_shows_a_thousand(tmp_path: Path, browse: Browse) -> None:
     network = Flatten(), Linear(160_000, 2, rng=np.random.default_rng(0))
     with browse(small(tmp_path / "many.html", *network, classes=["a", "b"], shape=(1, 400, 400))) as shown:
-        shown.locator("#at-step").select_option("1")
+        choose(shown, 1)
         assert "400 x 400" in shown.locator("#reach-text").inner_text().translate(SIGNS)
         shown.get_by_role("button", name="Show the 1000 largest").click()
         assert shown.locator(".list tbody tr").count() == 1002  # with the others, and the bias
@@ -457,6 +486,204 @@ def test_covering_can_be_cancelled(digits: tuple[Model, Path], browse: Browse) -
         assert (red == blue)[20:].all()  # neither
 
 
+# What is said is true
+
+
+def exact(line: str) -> bool:
+    """Whether an equation of shown numbers is true, by fractions."""
+    left, right = line.translate(str.maketrans("÷≈", "/=")).replace(" x ", " * ").replace("²", "**2").split(" = ")
+    numbers = re.compile(r"\d+(\.\d+)?(e-?\d+)?")
+    left, right = (numbers.sub(lambda n: n[0] if n[0] == "2" else f"F('{n[0]}')", side) for side in (left, right))
+    return eval(f"{left} == {right}", {"F": Fraction})
+
+
+def test_an_equals_sign_stands_where_the_shown_numbers_are_equal(digits: tuple[Model, Path], browse: Browse) -> None:
+    terms = """([x, weight]) => ["sum", "mean", "distance"].map((rule) => {
+      const product = { sum: x * weight, mean: x / 4, distance: -((x - weight) ** 2) }[rule];
+      return Products.product({ rule, terms: [{ weight: 0.25 }] }, { x, weight, product, at: 0 });
+    })"""
+    rng = np.random.default_rng(0)
+    pairs = [(2.8, 0.252), (-0.424, -0.232), (0.5, -0.25), (3.0, 7.0), (1e-9, 2.0), (0.1, 0.1), (12, 0.25)]
+    pairs += [(round(a, 1), round(b, 1)) for a, b in rng.normal(0, 2, (40, 2))]
+    with browse(digits[1]) as shown:
+        lines = [line for pair in pairs for line in shown.evaluate(terms, [float(value) for value in pair])]
+        for step in range(1, 12):  # from the normalisation to the scores
+            choose(shown, step)
+            lines += [shown.inner_text("#sentence"), *shown.locator(".list td").all_inner_texts()]
+        powers = shown.evaluate("""[[2, 2, 1], [2, 2.001, 0.999], [0.5, 1, 0.6065]].map(([x, most, product]) => (
+          Products.product({ rule: "softmax", terms: [{ x: most }, { x }] }, { x, product, at: 0 })))""")
+    lines = [line.translate(SIGNS) for line in lines if re.search(r" [=≈] ", line)]
+    assert {re.findall("[=≈]", line)[0] for line in lines if "more" in line} == {"≈"}
+    lines = [line for line in lines if "more" not in line]
+    assert len(lines) > 100
+    assert [line for line in lines if (" = " in line) != exact(line)] == []
+    assert {sign for line in lines for sign in "=≈" if sign in line} == {"=", "≈"}
+    assert "2.8 x 0.252 ≈ 0.706" in lines
+    powers = [line.translate(SIGNS) for line in powers]
+    assert powers == ["e^(2 - 2) = 1", "e^(2 - 2) ≈ 0.999", "e^(0.5 - 1) ≈ 0.607"]
+
+
+def test_layers_are_numbered_as_summary_does(tmp_path: Path, browse: Browse) -> None:
+    rng = np.random.default_rng(0)
+    body = Sequential(Conv2d(2, 2, 3, padding=1, rng=rng), Dropout(0.5), ReLU())
+    network = Sequential(Conv2d(1, 2, 3, rng=rng), Residual(body), Flatten(), Linear(72, 2, rng=rng))
+    transform = Pipeline([Normalize([0.5], [0.25])])
+    model = Model(network, ["a", "b"], (1, 8, 8), transform=transform, framing=Framing(0.0, 0.7))
+    explore(model, tmp_path / "page.html")
+    rows = [row for row in cost(network, (1, 8, 8)) if "Dropout" not in row.layer]
+    wanted = ["0", "1.body.0", "1.body.2", "1", "2", "3"]
+    assert [row.name for row in rows] == wanted
+    with browse(tmp_path / "page.html") as shown:
+        assert shown.locator("#layers .ordinal").all_inner_texts() == ["", *wanted]
+        options = shown.locator("#at-step option").all_inner_texts()
+        assert [option.split(" · ")[0] for option in options] == ["Preparation", *wanted]
+        assert shown.locator("#layers .name").first.inner_text() == options[0]
+        choose(shown, 2)
+        assert "From: 0 · Conv2d(1, 2, 3), map" in shown.inner_text("#from-text")
+        shown.click("#language")
+        assert shown.locator("#at-step option").all_inner_texts()[0] == options[0].replace("Preparation", "预处理")
+        assert shown.locator("#layers .name").first.inner_text().startswith("预处理 · Normalize")
+
+
+def test_large_pictures_and_blank_ones(digits: tuple[Model, Path], browse: Browse, tmp_path: Path) -> None:
+    """All pixels count, as in Model.read; of one tone there is nothing to say."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name, (height, width) in {"photo.png": (1100, 1500), "strip.png": (200, 1600)}.items():
+        picture = rng.integers(215, 245, (height, width), np.uint8)
+        for t in np.linspace(0, 1, 99):
+            i, j = int(height * (0.15 + 0.6 * t)), int(width * (0.4 + 0.1 * np.sin(9 * t)))
+            picture[i : i + height // 16, j : j + height // 16] = 30
+        Image.fromarray(picture).save(tmp_path / name, compress_level=1)
+    Image.new("L", (40, 50), 90).save(tmp_path / "blank.png")
+    with browse(digits[1]) as shown:
+        shown.evaluate(WATCH)
+        for name in ("photo.png", "strip.png", "blank.png"):
+            shown.set_input_files("#file", tmp_path / name)
+            shown.locator("#given-text", has_text=name).wait_for()
+            found = np.array(shown.evaluate("given"), np.float32).reshape(1, 1, 28, 28)
+            assert np.abs(found - digits[0].read(tmp_path / name)).max() < 1e-4, name
+        check_nothing(shown)
+        assert shown.inner_text("#given-text").endswith("From blank.png. It has one tone.")
+        shown.click("#language")
+        check_nothing(shown)
+        shown.evaluate("globalThis.createImageBitmap = async () => ({ width: 8001, height: 8000 })")
+        shown.set_input_files("#file", tmp_path / "blank.png")
+        shown.click("#language")
+        shown.locator("#wrong", has_text="blank.png has more than 64 million pixels; make it smaller.").wait_for()
+
+
+@pytest.mark.slow
+def test_of_two_files_the_last_one_wins(digits: tuple[Model, Path], browse: Browse, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.eye(50, dtype=np.uint8) * 255).save(tmp_path / "one.png")
+    data = list((tmp_path / "one.png").read_bytes())
+    slow = """() => {
+      const real = createImageBitmap, gates = (window.gates = []);
+      globalThis.createImageBitmap = async (...all) => {
+        await new Promise((open) => gates.push(open));
+        return real(...all);
+      };
+    }"""
+    with browse(digits[1]) as shown:
+        shown.evaluate(slow)
+        for name in ("first.png", "second.png"):
+            shown.evaluate(DROP, [data, name])
+        shown.evaluate("gates[1]()")
+        shown.locator("#given-text", has_text="second.png").wait_for()
+        shown.evaluate("gates[0]()")
+        shown.evaluate(DROP, [data, "third.png"])
+        shown.evaluate("gates[2]()")
+        shown.locator("#given-text", has_text="third.png").wait_for()  # a file takes longer than the first one has left
+        shown.evaluate(DROP, [data, "late.png"])
+        shown.click("#samples button >> nth=3")
+        shown.evaluate("gates[3]()")
+        shown.wait_for_timeout(100)  # milliseconds
+        assert "label 3" in shown.inner_text("#given-text")
+
+
+def test_a_held_key_moves_on_and_is_shown_once(digits: tuple[Model, Path], browse: Browse) -> None:
+    hold = """() => {
+      let paints = 0;
+      const over = Paint.over;
+      Paint.over = (canvas, ...rest) => { paints += canvas.id === "reach"; over(canvas, ...rest); };
+      const key = () => new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true, cancelable: true });
+      for (let i = 0; i < 9; i++) document.activeElement.dispatchEvent(key());
+      return new Promise((done) => setTimeout(() => done(paints), 100));
+    }"""
+    with browse(digits[1]) as shown:
+        choose(shown, 1, map=2, row=5, column=3)
+        shown.click("#to-map")
+        assert shown.evaluate(hold) == 1
+        assert [shown.input_value(f"#at-{name}") for name in ("map", "row", "column")] == ["2", "5", "12"]
+        choose(shown, 1, row=99, column=-3)
+        assert [shown.input_value(f"#at-{name}") for name in ("row", "column")] == ["23", "0"]
+
+
+def test_words_for_one_and_several(tmp_path: Path, browse: Browse) -> None:
+    conv = Conv2d(1, 2, 3, rng=np.random.default_rng(0))
+    conv.weight.value[...] = 0
+    conv.weight.value[0, 0, 1, 1] = 1
+    layers = conv, Flatten(), Linear(72, 2, rng=np.random.default_rng(0))
+    path = small(tmp_path / "few.html", *layers, classes=["a", "b"])
+    with browse(path) as shown:
+        choose(shown, 0, map=0, row=1, column=1)
+        frame = "Its window on the image is the frame of 3 x 3 pixels. "
+        assert text(shown, "#reach-text") == frame + "One pixel changes it now."
+        choose(shown, 0, map=1)
+        assert text(shown, "#reach-text") == frame + "No pixel changes it now."
+        choose(shown, 2)
+        assert text(shown, "#reach-text").endswith("pixels. 36 pixels change it now.")
+        shown.click("#language")
+        assert text(shown, "#reach-text") == "它在图像上的窗口是框内的 8 x 8 个像素。此刻有 36 个像素会改变它。"
+        assert shown.inner_text("#given-text").endswith("的数。样本的标签是 a。")
+
+
+@pytest.mark.slow
+def test_of_many_maps_no_button_is_cut(tmp_path: Path, browse: Browse) -> None:
+    """24 wrap freely; more are in a box whose bar shows."""
+    rng = np.random.default_rng(0)
+    layers = Conv2d(1, 24, 3, rng=rng), Conv2d(24, 40, 3, rng=rng), Conv2d(40, 2, 3, rng=rng), Flatten()
+    with browse(small(tmp_path / "maps.html", *layers, classes=[str(k) for k in range(8)])) as shown:
+        fits = "(({ scrollHeight, clientHeight }) => scrollHeight <= clientHeight)(document.getElementById('chips'))"
+        choose(shown, 1)
+        assert (shown.locator(".chip").count(), shown.evaluate(fits)) == (24, True)
+        choose(shown, 2)
+        assert (shown.locator(".chip").count(), shown.evaluate(fits)) == (40, False)
+        assert shown.evaluate("getComputedStyle(document.getElementById('chips')).overflowY") == "scroll"
+
+
+@pytest.mark.slow
+def test_the_parts_of_the_column_are_named_at_first_sight(digits: tuple[Model, Path], browse: Browse) -> None:
+    with browse(digits[1]) as shown:
+        links = shown.locator(".parts a")
+        assert links.all_inner_texts() == ["One number", "Which pixels reach it", "Why this class"]
+        for link, name in zip(links.all(), ("number", "reach", "why"), strict=True):
+            assert link.bounding_box()["y"] < 800
+            link.click()
+            box = shown.locator(f"#{name}-title").bounding_box()
+            assert shown.locator(".parts").bounding_box()["height"] <= box["y"] < 800 - box["height"]
+            assert shown.evaluate("document.activeElement.id") == f"{name}-title"
+
+
+def test_weights_are_counted_as_in_summary(tmp_path: Path, browse: Browse) -> None:
+    network = models.lenet5_1998(rng=np.random.default_rng(0))
+    model = Model(network, DIGITS, (1, 32, 32))
+    explore(model, tmp_path / "old.html", samples=samples(DIGITS, (1, 32, 32)))
+    sums = total(cost(network, (1, 32, 32)))
+    assert (sums.parameters, sums.fixed) == (60_000, 840)
+    with browse(tmp_path / "old.html") as shown:
+        assert shown.inner_text("#about").endswith("· 60\u202f000 weights · 840 fixed numbers")
+        tiny = shown.evaluate("[0, 1e-30, 0.0004].map(Words.percent)")
+        assert set(tiny) == {"<\u00a00.1\u00a0%"}
+
+
+def number_of(share: str) -> float:
+    return 0.05 if share.startswith("<") else float(share.removesuffix("\u00a0%"))
+
+
 # What is untrusted, and what is seen by all
 
 
@@ -518,6 +745,8 @@ def test_the_page_follows_the_system(digits: tuple[Model, Path], browse: Browse)
 
 @pytest.mark.slow
 def test_photos_of_three_colours(tmp_path: Path, browse: Browse) -> None:
+    from PIL import Image
+
     rng = np.random.default_rng(1)
     names = ["cat", "dog"]
     layers = [
@@ -529,6 +758,17 @@ def test_photos_of_three_colours(tmp_path: Path, browse: Browse) -> None:
     ]
     transform = Pipeline([Pad(1), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))])
     model = Model(Sequential(*layers), names, (3, 16, 16), transform=transform)
+    explore(model, tmp_path / "none.html")
+    with browse(tmp_path / "none.html", language="zh-CN") as shown:
+        assert shown.inner_text("#given-text").endswith("的数。请选择一张图片。")
+        assert not shown.is_visible("#given")
+        check_nothing(shown)
+        photo = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+        Image.fromarray(photo).save(tmp_path / "photo.png")
+        shown.set_input_files("#file", tmp_path / "photo.png")
+        shown.locator("#given-text", has_text="来自 photo.png。").wait_for()
+        assert shown.is_visible("#given")
+        assert not shown.inner_text("#to-text").endswith("其值为 0")  # the largest number of this image, not of nothing
     explore(model, tmp_path / "photos.html", samples=samples(names, (3, 16, 16)))
     with browse(tmp_path / "photos.html", size="phone") as shown:
         assert not shown.is_visible("#pad")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stridenet.cli.shared import check_target, complete_data, file_name, model_argument, recipe_entry
+from stridenet.cli.shared import check_target, complete_data, message_of, model_argument, recipe_entry
 from stridenet.errors import ConfigError, StridenetError, UnsupportedModelError, printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Examples:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Page to write, .html.  [default: the recipe's name, in the current folder]",
+    help="Page to write, .html.  [default: named after MODEL, in the current folder]",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @click.option(
@@ -53,11 +53,19 @@ def explore(model: Path, out: Path | None, force: bool, data: str | None) -> Non
             " or run folder that it was made from"
         )
     loaded = load(model)
-    path = out or Path(file_name(loaded, ".html"))
+    path = out or _page_of(model)
     check_target("explore", path, model, force)
-    samples = _own_images(loaded) if data is None else _images(loaded, data)
+    samples, why = _own_images(loaded) if data is None else (_images(loaded, data), "")
     explore(loaded, path, samples=samples, overwrite=force)
+    if samples is None:
+        click.echo(f"no samples: {why}; --data FOLDER names them", err=True)
     click.echo(f"{printable(path)}  {path.stat().st_size / 1000:.0f} kB; open it in a browser")
+
+
+def _page_of(model: Path) -> Path:
+    """The page of a run folder, or of a model file, in the current folder."""
+    place = model.resolve()  # "." has a name too
+    return Path(f"{place.name if place.is_dir() else place.stem}.html")
 
 
 def _images(model: Model, source: str, *, download: bool = True) -> Dataset:
@@ -73,18 +81,25 @@ def _images(model: Model, source: str, *, download: bool = True) -> Dataset:
     return images
 
 
-def _own_images(model: Model) -> Dataset | None:
-    """The test images that the model's recipe names; None if they are not here, or are no images of its own.
+def _own_images(model: Model) -> tuple[Dataset | None, str]:
+    """The test images that the model's recipe names; None, and why, if there are none of its own.
 
     A folder that it names is left alone: a page is made to be passed on, and a model file may name any folder.
     """
     from stridenet.data.catalogue import NAMES
+    from stridenet.shapes import by
 
     source = recipe_entry(model, "data", "name")
-    if not isinstance(source, str) or source not in NAMES:
-        return None
-    try:
-        images = _images(model, source, download=False)
-    except (StridenetError, OSError):
-        return None
-    return images if images.image_shape == model.image_shape else None
+    why = "the model was trained on a folder" if isinstance(source, str) else "the model's recipe names no data"
+    if isinstance(source, str) and source in NAMES:
+        try:
+            images = _images(model, source, download=False)
+        except OSError:
+            why = f"{source} is not on this machine"
+        except StridenetError as error:
+            why = message_of(error)
+        else:
+            if images.image_shape == model.image_shape:
+                return images, ""
+            why = f"the images of {source} are {by(images.image_shape)}, the model's {by(model.image_shape)}"
+    return None, why

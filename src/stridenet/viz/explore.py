@@ -18,13 +18,14 @@ from stridenet.errors import ShapeError, UnsupportedModelError
 from stridenet.files import FilePath, refuse_existing, write_atomic
 from stridenet.layout import Array
 from stridenet.model import Model
+from stridenet.nn.cost import cost, total
 from stridenet.shapes import by, flag
 from stridenet.viz import page
 
 STYLES = ("explore.css",)
 SCRIPTS = (
     *("loops.js", "engine.js", "seeing.js", "fitting.js"),  # the network
-    *("words.js", "paint.js", "maps.js", "pad.js", "sources.js", "layers.js"),  # the page
+    *("words.js", "exact.js", "paint.js", "maps.js", "pad.js", "sources.js", "layers.js"),  # the page
     *("products.js", "tables.js", "number.js", "field.js", "why.js", "explore.js"),
 )
 MOST_NUMBERS = 2**24  # weights: 90 MB of page, which a browser still opens
@@ -76,10 +77,11 @@ def document_data(model: Model, samples: Dataset | None = None) -> dict[str, Any
     if count > MOST_NUMBERS:
         raise UnsupportedModelError(f"explore: expected at most {MOST_NUMBERS} weights for a browser, got {count}")
     recipe = model.recipe.get("name")
-    framing = model.framing
+    framing, sums = model.framing, total(cost(model.network, model.input_shape))
     return {
         "title": recipe if isinstance(recipe, str) and recipe else "model",
-        "parameters": sum(parameter.value.size for _, parameter in model.network.named_parameters()),
+        "parameters": sums.parameters,
+        "fixed": sums.fixed,
         "classes": list(model.classes),
         "imageShape": list(model.image_shape),
         "framing": None if framing is None else framing.spec(),

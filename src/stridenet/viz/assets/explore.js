@@ -7,28 +7,29 @@
   const data = JSON.parse($("data").textContent), net = Stride.build(data);
   const names = net.classes.map(Words.visible), labels = net.samples.map(({ label }) => Words.visible(label));
 
-  const state = { image: null, outputs: null, shares: null, best: 0, chosen: null, source: null, wrong: null };
+  const state = { image: null, outputs: null, shares: null, best: null, chosen: null, source: null, wrong: null };
   const pad = Pad.create($("pad"), $("pen"), () => later(fromPad), tell);
   const layers = Layers.create($("layers"), net, choose);
   const number = OneNumber.create(net, choose);
   const why = Why.create(net, names);
-  let waiting = null;
+  const waiting = new Set();
+  let turn = 0; // counts the images, and the files that are to be one
 
   // Says `word` to readers of the screen.
   function tell(word, values) {
     $("status").textContent = Words.say(word, values);
   }
 
-  // Does `work` before the next picture of the screen; what came before in the same one is left out.
+  // Does `work` before the next picture of the screen, once however often it is asked for.
   function later(work) {
-    if (!waiting) {
+    if (!waiting.size) {
       requestAnimationFrame(() => {
-        const last = waiting;
-        waiting = null;
-        last();
+        const all = [...waiting];
+        waiting.clear();
+        for (const one of all) one();
       });
     }
-    waiting = work;
+    waiting.add(work);
   }
 
   // The drawing as the network gets it.
@@ -48,25 +49,28 @@
     setImage(net.samples[i].image, { sample: i });
   }
 
-  // A file of the user.
+  // A file of the user, unless another image came while it was read.
   async function fromFile(file) {
-    let pixels = null;
-    try {
-      pixels = await Sources.ofFile(file);
-    } catch {
-      state.wrong = file.name;
+    const own = ++turn;
+    const [pixels, error] = await Sources.ofFile(file).then((found) => [found], (wrong) => [null, wrong]);
+    if (own !== turn) return;
+    if (error) {
+      state.wrong = { name: file.name, word: error instanceof RangeError ? "picture.large" : "picture.wrong" };
       return showWrong();
     }
     pad.wipe();
-    return setImage(Stride.fit(net, pixels), { file: file.name });
+    setImage(Stride.fit(net, pixels), { file: file.name });
   }
 
-  // Another image: all is computed and shown anew.
+  // Another image: all is computed and shown anew. One of a single tone has no class.
   function setImage(image, source) {
+    const { source: before } = state;
+    turn += 1;
     Object.assign(state, { image, source, wrong: null, outputs: Stride.forward(net, image) });
-    state.shares = Stride.probabilities(net, state.outputs);
-    state.best = state.shares.reduce((best, share, k) => (share > state.shares[best] ? k : best), 0);
-    state.chosen = state.chosen || first();
+    const { shares } = Object.assign(state, { shares: Stride.probabilities(net, state.outputs) });
+    const nothing = image.every((value) => value === image[0]);
+    state.best = nothing ? null : shares.reduce((best, share, k) => (share > shares[best] ? k : best), 0);
+    if (!before || before.none) state.chosen = first();
     showImage();
     showChosen();
     why.fresh(state);
@@ -78,9 +82,15 @@
     return { step, index: values.indexOf(Paint.largest(values)) };
   }
 
-  // Another number is chosen.
+  // Another number is chosen, and shown with the next picture of the screen.
   function choose(step, index) {
     state.chosen = { step, index };
+    later(showChoice);
+  }
+
+  // The chosen number, shown and told.
+  function showChoice() {
+    const { step, index } = state.chosen;
     showChosen();
     const grid = Maps.grid(net.steps[step].shape), place = Words.place(grid, Maps.place(grid, index), true);
     tell("status", { place, value: Words.number(state.outputs[step][index]) });
@@ -95,47 +105,56 @@
 
   // The image, where it comes from, and what it is taken for.
   function showImage() {
-    const [channels, height, width] = net.imageShape, { source, shares, best } = state;
+    const { source } = state;
     Paint.image($("given"), state.image, net.imageShape);
+    $("given").hidden = source.none === true;
     $("given").setAttribute("aria-label", Words.say("given.label"));
-    const words = { rows: height, columns: width, channels };
-    const lines = [Words.say("given.size", words)];
-    if (source.drawn && net.framing) lines.push(Words.say("given.framed"));
-    if (source.empty) lines.push(Words.say("given.empty"));
-    if (source.file) lines.push(Words.visible(source.file));
-    if ("sample" in source) lines.push(Words.say("given.sample", { label: labels[source.sample] }));
-    $("given-text").textContent = lines.join(" ");
+    $("given-text").textContent = Words.join(aboutImage(source));
     [...$("samples").children].forEach((button, i) => {
       button.setAttribute("aria-pressed", source.sample === i);
       button.setAttribute("aria-label", Words.say("samples.one", { number: i + 1, label: labels[i] }));
     });
     showWrong();
-    showVerdict(names[best], shares[best]);
+    showVerdict();
     showClasses();
   }
 
-  // The likeliest class and its share.
-  function showVerdict(name, share) {
-    const text = Words.percent(share), verdict = $("verdict");
-    if (verdict.textContent === Words.say("verdict") + name + text) return;
-    const parts = ["span", "bdi", "span"].map((kind) => document.createElement(kind));
-    [Words.say("verdict"), name, text].forEach((words, i) => (parts[i].textContent = words));
-    parts[1].className = name.length > 8 ? "long" : "";
-    verdict.replaceChildren(...parts);
+  // What the network gets, where it comes from, and what is missing: a list of sentences.
+  function aboutImage({ drawn: byHand, empty, none, file, sample }) {
+    const [channels, rows, columns] = net.imageShape, lines = [Words.say("given.size", { channels, rows, columns })];
+    if (none) lines.push(Words.say($("file-part").hidden ? "given.none" : "given.choose"));
+    else if (empty) lines.push(Words.say("given.empty"));
+    else if (byHand && net.framing) lines.push(Words.say("given.framed"));
+    if (file) lines.push(Words.say("given.file", { name: Words.visible(file) }));
+    if (sample !== undefined) lines.push(Words.say("given.sample", { label: labels[sample] }));
+    if (state.best === null && !empty && !none) lines.push(Words.say("given.tone"));
+    return lines;
   }
 
-  // A row for each class; of many classes the likeliest first.
+  // The likeliest class and its share, or that there is nothing to have one.
+  function showVerdict() {
+    const { best, shares } = state, verdict = $("verdict"), name = best === null ? "" : names[best];
+    const texts = best === null
+      ? [Words.say("verdict.nothing")]
+      : [Words.say("verdict"), name, Words.percent(shares[best])];
+    if (verdict.textContent === texts.join("")) return;
+    const make = (text, i) => Object.assign(document.createElement(i === 1 ? "bdi" : "span"), { textContent: text });
+    verdict.replaceChildren(...texts.map(make));
+    if (name.length > 8) verdict.children[1].className = "long";
+  }
+
+  // A row for each class; of many classes the likeliest first. All are empty where there is nothing to have one.
   function showClasses() {
-    const { shares, best } = state, order = names.map((_, k) => k);
-    if (order.length > MANY) order.sort((a, b) => shares[b] - shares[a]).splice(MANY);
+    const { shares, best } = state, order = names.map((_, k) => k), nothing = best === null;
+    if (order.length > MANY) order.sort((a, b) => (nothing ? a - b : shares[b] - shares[a])).splice(MANY);
     const body = $("classes").tBodies[0];
     while (body.rows.length < order.length) body.append(classRow());
     order.forEach((k, i) => {
       const row = body.rows[i];
       row.className = k === best ? "best" : "";
       row.querySelector("bdi").textContent = names[k];
-      row.querySelector(".bar").style.width = `${100 * shares[k]}%`;
-      row.querySelector(".share").textContent = Words.percent(shares[k]);
+      row.querySelector(".bar").style.width = nothing ? "0" : `${100 * shares[k]}%`;
+      row.querySelector(".share").textContent = nothing ? "–" : Words.percent(shares[k]);
     });
   }
 
@@ -151,9 +170,10 @@
     return row;
   }
 
-  // A file that is no picture.
+  // A file that is no picture, or too large a one.
   function showWrong() {
-    $("wrong").textContent = state.wrong ? Words.say("picture.wrong", { name: Words.visible(state.wrong) }) : "";
+    const { wrong } = state, most = Sources.MOST / 1e6;
+    $("wrong").textContent = wrong ? Words.say(wrong.word, { name: Words.visible(wrong.name), most }) : "";
   }
 
   // Everything again: in another language, or in other colours.
@@ -168,8 +188,10 @@
   function dress() {
     Words.apply();
     const [, height, width] = net.imageShape;
-    const weights = Words.grouped(data.parameters);
-    $("about").textContent = Words.say("about", { classes: names.length, rows: height, columns: width, weights });
+    const [weights, fixed] = [data.parameters, data.fixed].map(Words.grouped);
+    const about = [Words.say("about", { classes: names.length, rows: height, columns: width, weights })];
+    if (data.fixed) about.push(Words.say("about.fixed", { fixed }));
+    $("about").textContent = about.join(" · ");
     pad.repaint();
   }
 
@@ -192,6 +214,8 @@
     $("clear").addEventListener("click", pad.clear);
     $("open-all").addEventListener("click", () => layers.open(true));
     $("close-all").addEventListener("click", () => layers.open(false));
+    $("inspector").addEventListener("keydown", (event) => event.key === "Escape" && layers.focus());
+    $("to-map").addEventListener("click", layers.focus);
     $("language").addEventListener("click", () => {
       Words.turn();
       showAll();
@@ -201,7 +225,7 @@
     dress();
     if (net.samples.length) fromSample(0);
     else if (net.imageShape[0] === 1) drawn();
-    else setImage(new Float32Array(net.imageShape.reduce((a, b) => a * b)), { empty: true });
+    else setImage(new Float32Array(net.imageShape.reduce((a, b) => a * b)), { none: true });
   }
 
   start();

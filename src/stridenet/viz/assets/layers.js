@@ -3,6 +3,7 @@
 
 const Layers = (() => {
   const FIRST = 16, DEEP = 24; // maps that are shown of a wide layer; steps of a network that starts closed
+  const CORNER = { row: 0, column: 0 };
   const WIDE = () => (innerWidth < 576 ? 72 : 84); // CSS pixels of a map, on a phone and on a desk
 
   // The rows of all steps in `place`; `choose(step, index)` is called for the number that is chosen.
@@ -10,6 +11,8 @@ const Layers = (() => {
     const open = net.steps.length <= DEEP;
     const rows = net.steps.map((step, i) => row(step, i, choose, open || i < 3 || i > net.steps.length - 3));
     const own = { rows, state: null };
+    const longest = Math.max(...net.steps.map(({ name, transform }) => (transform ? 0 : name.length)));
+    place.style.setProperty("--ordinal", `${longest + 1}ch`);
     for (const one of rows) {
       place.append(one.element);
       one.element.addEventListener("toggle", () => own.state && paintRow(one, own.state));
@@ -17,20 +20,22 @@ const Layers = (() => {
     return {
       paint: (state) => paint(own, state),
       open: (wanted) => rows.forEach((one) => (one.element.open = wanted)),
+      focus: () => focus(own),
     };
   }
 
   // One step: a summary, and the maps under it.
   function row(step, i, choose, open) {
     const make = (kind, className, more) => Object.assign(document.createElement(kind), { className, ...more });
-    const texts = [i + 1, step.title, step.shape.join(" × "), ""];
+    const texts = [step.transform ? "" : step.name, step.title, step.shape.join(" × "), ""];
     const parts = ["ordinal", "name", "shape", "range"].map((name, j) => make("span", name, { textContent: texts[j] }));
     const element = make("details", "", { open }), summary = make("summary", ""), maps = make("div", "maps");
     const more = make("button", "", { type: "button" }), link = make("a", "see", { href: "#number-title" });
     maps.setAttribute("role", "group");
     summary.append(...parts);
     element.append(summary, maps, more, link);
-    const own = { element, maps, more, link, range: parts[3], step, i, grid: Maps.grid(step.shape), tiles: [] };
+    const own = { element, maps, more, link, step, i, grid: Maps.grid(step.shape), tiles: [] };
+    [own.title, own.range] = [parts[1], parts[3]];
     own.limit = Math.min(FIRST, own.grid.maps);
     own.choose = (map, at) => choose(i, Maps.index(own.grid, { map, ...at }));
     more.addEventListener("click", () => {
@@ -41,15 +46,25 @@ const Layers = (() => {
     return own;
   }
 
-  // Page Up and Page Down choose the same pixel of the map before or behind.
+  // Page Up and Page Down choose the same pixel of the map before or behind; Enter goes to how it comes about.
   function turnPage(own, event) {
-    const by = { PageUp: -1, PageDown: 1 }[event.key];
+    const by = { PageUp: -1, PageDown: 1, Enter: 0 }[event.key];
     const from = own.tiles.findIndex((tile) => tile.canvas === event.target);
-    if (!by || from < 0) return;
+    if (by === undefined || from < 0) return;
     event.preventDefault();
-    const to = Math.max(0, Math.min(own.limit - 1, from + by));
-    own.choose(to, own.tiles[from].at || { row: 0, column: 0 });
-    own.tiles[to].canvas.focus();
+    const to = Math.max(0, Math.min(own.limit - 1, from + by)), { row, column } = own.tiles[from].at || CORNER;
+    own.tiles[to].at = { row, column };
+    own.choose(to, { row, column });
+    (by ? own.tiles[to].canvas : document.getElementById("number-title")).focus();
+  }
+
+  // Back to the map of the chosen number, which is shown for it.
+  function focus(own) {
+    const { step, index } = own.state.chosen, one = own.rows[step], { map } = Maps.place(one.grid, index);
+    one.element.open = true;
+    if (map >= one.limit) one.limit = one.grid.maps;
+    paintRow(one, own.state);
+    one.tiles[map].canvas.focus();
   }
 
   // Paints what is open, and says the range of each step.
@@ -64,8 +79,9 @@ const Layers = (() => {
     const values = state.outputs[own.i];
     let low = values[0], high = values[0];
     for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+    own.title.textContent = own.step.transform ? Words.step(own.step) : own.step.title;
     own.range.textContent = Words.say("layers.range", { low: Words.number(low), high: Words.number(high) });
-    own.maps.setAttribute("aria-label", Words.say("layers.maps", { step: own.step.title }));
+    own.maps.setAttribute("aria-label", Words.say("layers.maps", { step: Words.step(own.step) }));
     const wide = own.grid.maps > FIRST;
     own.more.hidden = !wide;
     const all = own.limit === FIRST ? "layers.all" : "layers.fewer";

@@ -62,7 +62,8 @@ const Maps = (() => {
       event.preventDefault();
       const [down, across] = MOVES[event.key], { row, column } = own.at || { row: 0, column: 0 };
       const within = (value, size) => Math.max(0, Math.min(size - 1, value));
-      choose({ row: within(row + down, own.grid.height), column: within(column + across, own.grid.width) });
+      own.at = { row: within(row + down, own.grid.height), column: within(column + across, own.grid.width) };
+      choose(own.at);
     });
   }
 

@@ -20,7 +20,7 @@ const OneNumber = (() => {
 
   // The fields that name a number: step, map, row and column.
   function fields(own) {
-    own.net.steps.forEach((_, i) => $("at-step").add(new Option(title(own, i), i)));
+    own.net.steps.forEach((_, i) => $("at-step").add(new Option("", i)));
     $("at-step").addEventListener("change", (event) => {
       const values = own.state.outputs[event.target.value];
       own.choose(Number(event.target.value), values.indexOf(Paint.largest(values)));
@@ -97,6 +97,7 @@ const OneNumber = (() => {
   // The fields as the chosen number has them.
   function showFields(own) {
     const grid = own.grids[own.step], { map, row, column } = own.place;
+    [...$("at-step").options].forEach((option, i) => put(option, title(own, i)));
     $("at-step").value = own.step;
     for (const id of ["at-row", "at-column"]) $(id).parentElement.hidden = grid.vector;
     const name = $("at-map").previousElementSibling;
@@ -163,7 +164,7 @@ const OneNumber = (() => {
 
   // What a step is called where something comes from it; -1 is the image.
   function title({ net }, source) {
-    return source < 0 ? Words.say("number.image") : `${source + 1} · ${net.steps[source].title}`;
+    return source < 0 ? Words.say("number.image") : Words.step(net.steps[source]);
   }
 
   // The rows and columns of the terms on the map of `shown`; none on a vector that is used as a whole.

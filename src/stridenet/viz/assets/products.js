@@ -41,7 +41,7 @@ const Products = (() => {
 
   // How many numbers a mean is of: padding may or may not count.
   function size({ terms }) {
-    return 1 / Math.max(...terms.map(({ weight }) => weight));
+    return Math.round(1 / Paint.largest(terms.map(({ weight }) => weight)));
   }
 
   // The largest number of the input.
@@ -51,12 +51,24 @@ const Products = (() => {
 
   // One product in signs; softmax takes the largest number off all, which changes no share.
   function product(told, { x, weight, product: amount, at }) {
+    const is = (left, right = [[amount]]) => `${Exact.sign(left, right)} ${n(amount)}`;
     if (told.rule === "max") return at < 0 ? "—" : n(x);
-    if (told.rule === "mean") return `${n(x)} ÷ ${n(size(told))} = ${n(amount)}`;
-    if (told.rule === "softmax") return `e^(${n(x)} − ${inner(peak(told))}) = ${n(amount)}`;
-    if (told.rule === "distance") return `−(${n(x)} − ${inner(weight)})² = ${n(amount)}`;
+    if (told.rule === "mean") return `${n(x)} ÷ ${n(size(told))} ${is([[x]], [[amount, size(told)]])}`;
+    if (told.rule === "softmax") return power(x, peak(told), amount);
+    if (told.rule === "distance") return `−(${n(x)} − ${inner(weight)})² ${is(square(x, weight))}`;
     if (told.rule === "add") return n(x);
-    return `${inner(x)} × ${inner(weight)} = ${n(amount)}`;
+    return `${inner(x)} × ${inner(weight)} ${is([[x, weight]])}`;
+  }
+
+  // −(x − w)² as a sum of products.
+  function square(x, w) {
+    return [[-1, x, x], [2, x, w], [-1, w, w]];
+  }
+
+  // e^(x − most): 1 where both are shown as the same number; no other decimal number is a power of e.
+  function power(x, most, amount) {
+    const same = Exact.sign([[x]], [[most]]) === "=" ? Exact.sign([[1]], [[amount]]) : "≈";
+    return `e^(${n(x)} − ${inner(most)}) ${same} ${n(amount)}`;
   }
 
   // A number behind a sign: in brackets if it has one itself.
@@ -93,21 +105,42 @@ const Products = (() => {
 
   // How the number comes about, in one line of signs.
   function sentence(told, step) {
-    const { rule, terms, value } = told, [first] = terms, end = n(value);
-    const numbers = terms.flatMap((term) => [term.x, term.weight || 0]);
-    const exact = step.kind === "ReLU" || [value, told.bias, ...numbers].every(Words.whole), same = exact ? "=" : "≈";
+    const { rule, terms, value, bias } = told, [first] = terms, end = n(value);
     const sum = (written) => joined(terms, written);
+    const is = (products, right = [[value]]) => { // products: those of one term
+      const left = terms.length > WRITTEN ? [[NaN]] : terms.flatMap(products); // what is not written is not added up
+      return `${Exact.sign([...left, [bias]], right)} ${end}`;
+    };
     switch (rule) {
       case "max": return `max(${terms.filter(({ at }) => at >= 0).map(({ x }) => n(x)).join(", ")}) = ${end}`;
-      case "mean": return `(${sum(({ x }) => inner(x))}) ÷ ${n(size(told))} ${same} ${end}`;
-      case "add": return `${sum(({ x }) => inner(x))} ${same} ${end}`;
+      case "mean": {
+        const many = size(told);
+        return `(${sum(({ x }) => inner(x))}) ÷ ${many} ${is(({ x }) => [[x]], [[value, many]])}`;
+      }
+      case "add": return `${sum(({ x }) => inner(x))} ${is(({ x }) => [[x]])}`;
       case "copy": return Words.say(first.at < 0 ? "sentence.padding" : "sentence.copy", { value: end });
-      case "function": return `${FUNCTIONS[step.kind](first.x, step.settings)} ${same} ${end}`;
-      case "normalize": return `(${n(first.x)} − ${inner(told.mean)}) × ${inner(first.weight)}${biased(told)} ≈ ${end}`;
+      case "function": return activation(told, step);
+      case "normalize": {
+        const written = `(${n(first.x)} − ${inner(told.mean)}) × ${inner(first.weight)}${biased(told)}`;
+        return `${written} ${is(({ x, weight }) => [[x, weight], [-1, told.mean, weight]])}`;
+      }
       case "softmax": return softmax(told, step);
-      case "distance": return `−(${sum(({ x, weight }) => `(${n(x)} − ${inner(weight)})²`)}) ${same} ${end}`;
-      default: return `${sum(({ x, weight }) => `${inner(x)} × ${inner(weight)}`)}${biased(told)} ${same} ${end}`;
+      case "distance": {
+        const written = sum(({ x, weight }) => `(${n(x)} − ${inner(weight)})²`);
+        return `−(${written}) ${is(({ x, weight }) => square(x, weight))}`;
+      }
+      default: {
+        const written = sum(({ x, weight }) => `${inner(x)} × ${inner(weight)}`);
+        return `${written}${biased(told)} ${is(({ x, weight }) => [[x, weight]])}`;
+      }
     }
+  }
+
+  // A function of one number; the curved ones are exact at zero alone.
+  function activation({ terms: [{ x }], value }, { kind, settings }) {
+    const slope = x > 0 ? 1 : settings.negative_slope, straight = { ReLU: [[value]], LeakyReLU: [[slope, x]] }[kind];
+    const same = straight ? Exact.sign(straight, [[value]]) : x === 0 ? "=" : "≈";
+    return `${FUNCTIONS[kind](x, settings)} ${same} ${n(value)}`;
   }
 
   // The bias as the end of a sum; nothing where there is none.
@@ -116,11 +149,11 @@ const Products = (() => {
     return bias < 0 ? ` − ${n(-bias)}` : ` + ${n(bias)}`;
   }
 
-  // The share of one class among the powers of all.
-  function softmax(told, step) {
-    const logarithm = step.kind === "LogSoftmax", own = told.sum * (logarithm ? Math.exp(told.value) : told.value);
-    const share = `${n(own)} ÷ ${n(told.sum)}`;
-    return `${logarithm ? `ln(${share})` : share} ≈ ${n(told.value)}`;
+  // The share of one class among the powers of all. Its logarithm, which is never above 0, is exact at ln(1) = 0.
+  function softmax({ sum, value }, { kind }) {
+    const logarithm = kind === "LogSoftmax", own = sum * (logarithm ? Math.exp(value) : value);
+    const share = `${n(own)} ÷ ${n(sum)}`, same = logarithm ? [[own], [value]] : [[own]];
+    return `${logarithm ? `ln(${share})` : share} ${Exact.sign(same, [logarithm ? [sum] : [sum, value]])} ${n(value)}`;
   }
 
   return { TOP, MOST, windowed, items, totals, size, product, running, sentence };

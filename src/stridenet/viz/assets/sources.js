@@ -2,7 +2,8 @@
 "use strict";
 
 const Sources = (() => {
-  const MOST = 1024; // pixels of the longer side; a larger picture is made smaller first
+  const MOST = 64e6; // pixels of a picture, as for Model.read
+  const STRIP = 512; // rows that are read at once
 
   // A button for each sample, which `choose(number)` is told.
   function buttons(place, samples, shape, choose) {
@@ -16,17 +17,21 @@ const Sources = (() => {
     });
   }
 
-  // The picture in a file: {width, height, data} as RGBA.
+  // The picture in a file, all pixels of it: {width, height, data} as RGBA. A RangeError if there are too many.
   async function ofFile(file) {
-    const bitmap = await createImageBitmap(file);
-    const scale = Math.min(1, MOST / Math.max(bitmap.width, bitmap.height));
-    const canvas = document.createElement("canvas");
-    canvas.width = Math.max(1, Math.round(scale * bitmap.width));
-    canvas.height = Math.max(1, Math.round(scale * bitmap.height));
+    const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }), { width, height } = bitmap;
+    if (width * height > MOST) throw new RangeError("too many pixels");
+    const canvas = document.createElement("canvas"), data = new Uint8ClampedArray(4 * width * height);
+    [canvas.width, canvas.height] = [width, Math.min(height, STRIP)];
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    for (let top = 0; top < height; top += STRIP) { // some browsers have no canvas for a whole photo
+      const rows = Math.min(STRIP, height - top);
+      context.clearRect(0, 0, width, rows);
+      context.drawImage(bitmap, 0, -top);
+      data.set(context.getImageData(0, 0, width, rows).data, 4 * width * top);
+    }
     bitmap.close();
-    return context.getImageData(0, 0, canvas.width, canvas.height);
+    return { width, height, data };
   }
 
   // Files that are chosen, or dropped anywhere on the page, go to `take(file)`.
@@ -42,5 +47,5 @@ const Sources = (() => {
     });
   }
 
-  return { buttons, ofFile, files };
+  return { MOST, buttons, ofFile, files };
 })();

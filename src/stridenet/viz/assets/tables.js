@@ -2,6 +2,8 @@
 "use strict";
 
 const Tables = (() => {
+  const MANY = 24; // maps of the input whose buttons are in a box of their own
+
   // An element with a class and a text.
   function make(kind, name, text) {
     const element = document.createElement(kind);
@@ -65,6 +67,7 @@ const Tables = (() => {
       if (term) sums.set(term.c, (sums.get(term.c) || 0) + (i < own.at ? amount : 0));
     });
     place.hidden = sums.size < 2;
+    place.className = sums.size > MANY ? "many" : "";
     const focused = [...place.children].indexOf(document.activeElement);
     place.replaceChildren(...[...sums].map(([map, sum]) => {
       const button = make("button", "chip", Words.say("number.chip", { map, sum: Words.number(sum) }));

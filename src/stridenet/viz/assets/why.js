@@ -22,7 +22,7 @@ const Why = (() => {
     };
   }
 
-  // Another image: its own class is asked about, and nothing has been covered.
+  // Another image: its own class is asked about, none if there is nothing on it, and nothing has been covered.
   function begin(own, state) {
     Object.assign(own, { state, class: null });
     forget(own);
@@ -46,7 +46,9 @@ const Why = (() => {
     Paint.over($("reach"), state.image, net.imageShape, pixels);
     Maps.lay($("field"), { height, width }, box);
     const words = { rows: box.bottom - box.top, columns: box.right - box.left, count };
-    const text = Words.say(count ? "reach.some" : "reach.none", words);
+    const frame = words.rows * words.columns > 1 ? "reach.frame" : "reach.pixel";
+    const reached = ["reach.none", "reach.one"][count] || "reach.some";
+    const text = Words.join([Words.say(frame, words), Words.say(reached, words)]);
     $("reach-text").textContent = text;
     $("reach").setAttribute("aria-label", text);
   }
@@ -60,8 +62,11 @@ const Why = (() => {
   // The saliency of the class in question, and what was found by covering.
   function showClass(own) {
     const { net, state } = own, k = own.class === null ? state.best : own.class;
-    $("why-class").value = k;
-    const gradient = Stride.gradient(net, state.image, state.outputs, scores(net), k);
+    $("why-class").value = k === null ? "" : k;
+    $("cover").disabled = k === null;
+    const gradient = k === null
+      ? new Float32Array(state.image.length)
+      : Stride.gradient(net, state.image, state.outputs, scores(net), k);
     Paint.over($("saliency"), state.image, net.imageShape, strongest(gradient, net.imageShape));
     showCovered(own);
   }

@@ -7,6 +7,7 @@ const Words = (() => {
       "language": "中文",
       "lead": "This page is the network: it computes here, in your browser, and sends nothing anywhere.",
       "about": "{classes} classes · images of {rows} × {columns} pixels · {weights} weights",
+      "about.fixed": "{fixed} fixed numbers",
       "draw.title": "Draw",
       "image.title": "The image",
       "draw.pad": "Pad to draw on",
@@ -22,19 +23,26 @@ const Words = (() => {
       "picture.choose": "Choose a file",
       "picture.drop": "Or drop one on the page.",
       "picture.wrong": "{name} is no picture that this browser can read.",
+      "picture.large": "{name} has more than {most} million pixels; make it smaller.",
       "given.label": "The image that the network gets",
       "given.size": "What the network gets: {channels} × {rows} × {columns} numbers from 0 to 1.",
       "given.framed": "Your drawing was cut out, scaled and centred as the training images were.",
       "given.empty": "Nothing is drawn yet.",
+      "given.choose": "Choose a picture.",
+      "given.none": "This page has no image for it: write it with samples (stridenet explore --data).",
+      "given.tone": "It has one tone.",
+      "given.file": "From {name}.",
       "given.sample": "A sample with the label {label}.",
       "verdict": "It says",
+      "verdict.nothing": "Nothing to recognise yet",
       "classes.caption": "How likely each class is to the network",
       "classes.name": "Class",
       "classes.share": "Probability",
       "layers.title": "Layers",
       "layers.about": "From the image down to the scores. Choose a pixel of any map: “One number” tells how it " +
-        "comes about. Arrow keys move, Page Up and Page Down change the map. Maps, rows and columns are counted " +
-        "from 0.",
+        "comes about. Arrow keys move, Page Up and Page Down change the map, Enter goes to “One number” and Escape " +
+        "comes back. Layers, maps, rows and columns are counted from 0.",
+      "layers.before": "Preparation · {title}",
       "layers.open": "Open all",
       "layers.close": "Close all",
       "layers.range": "{low} to {high}",
@@ -49,6 +57,9 @@ const Words = (() => {
       "place.vector": "all numbers",
       "place.unit": "number {index}",
       "status": "{place}: {value}",
+      "number.parts": "Parts of this column",
+      "number.short": "One number",
+      "number.back": "Back to the map",
       "number.title": "One number, step by step",
       "number.step": "Layer",
       "number.map": "Map",
@@ -90,8 +101,11 @@ const Words = (() => {
       "list.all": "Show all {count}",
       "list.fewer": "Show the {count} largest",
       "reach.title": "Which pixels reach it",
-      "reach.some": "Its window on the image is the frame of {rows} × {columns} pixels. Among them {count} change it now.",
-      "reach.none": "Its window on the image is the frame of {rows} × {columns} pixels. None of them changes it now.",
+      "reach.frame": "Its window on the image is the frame of {rows} × {columns} pixels.",
+      "reach.pixel": "Its window on the image is a single pixel.",
+      "reach.some": "{count} pixels change it now.",
+      "reach.one": "One pixel changes it now.",
+      "reach.none": "No pixel changes it now.",
       "reach.about": "The gradient: more light in an orange pixel makes the number larger, in a blue one smaller.",
       "why.title": "Why this class",
       "why.class": "Class",
@@ -134,6 +148,7 @@ const Words = (() => {
       "language": "English",
       "lead": "这个页面就是网络本身：它在你的浏览器中计算，不向任何地方发送数据。",
       "about": "{classes} 个类别 · 图像 {rows} × {columns} 像素 · {weights} 个权重",
+      "about.fixed": "{fixed} 个固定的数",
       "draw.title": "绘图",
       "image.title": "图像",
       "draw.pad": "画板",
@@ -149,18 +164,25 @@ const Words = (() => {
       "picture.choose": "选择文件",
       "picture.drop": "或将图片拖放到页面上。",
       "picture.wrong": "浏览器无法将 {name} 作为图片读取。",
+      "picture.large": "{name} 超过 {most} 百万像素，请先缩小。",
       "given.label": "输入网络的图像",
       "given.size": "网络的输入：{channels} × {rows} × {columns} 个 0 到 1 之间的数。",
       "given.framed": "你的画已像训练图像那样被裁剪、缩放并居中。",
       "given.empty": "还没有画任何东西。",
+      "given.choose": "请选择一张图片。",
+      "given.none": "这个页面没有可用的图像：生成页面时请带上样本（stridenet explore --data）。",
+      "given.tone": "它只有一种色调。",
+      "given.file": "来自 {name}。",
       "given.sample": "样本的标签是 {label}。",
       "verdict": "网络的回答",
+      "verdict.nothing": "还没有可识别的内容",
       "classes.caption": "网络认为每个类别的可能性",
       "classes.name": "类别",
       "classes.share": "概率",
       "layers.title": "各层",
       "layers.about": "从图像一直到得分。在任一特征图上选一个像素，“一个数”会说明它是怎样算出来的。" +
-        "方向键移动，Page Up 和 Page Down 换图。图、行、列都从 0 数起。",
+        "方向键移动，Page Up 和 Page Down 换图，Enter 键转到“一个数”，Escape 键返回。层、图、行、列都从 0 数起。",
+      "layers.before": "预处理 · {title}",
       "layers.open": "全部展开",
       "layers.close": "全部收起",
       "layers.range": "{low} 到 {high}",
@@ -175,6 +197,9 @@ const Words = (() => {
       "place.vector": "所有的数",
       "place.unit": "第 {index} 个数",
       "status": "{place}：{value}",
+      "number.parts": "这一栏的各部分",
+      "number.short": "一个数",
+      "number.back": "回到特征图",
       "number.title": "一个数，一步一步",
       "number.step": "层",
       "number.map": "图",
@@ -216,8 +241,11 @@ const Words = (() => {
       "list.all": "显示全部 {count} 项",
       "list.fewer": "只显示最大的 {count} 项",
       "reach.title": "哪些像素影响它",
-      "reach.some": "它在图像上的窗口是框内的 {rows} × {columns} 个像素；其中 {count} 个此刻会改变它。",
-      "reach.none": "它在图像上的窗口是框内的 {rows} × {columns} 个像素；此刻没有一个会改变它。",
+      "reach.frame": "它在图像上的窗口是框内的 {rows} × {columns} 个像素。",
+      "reach.pixel": "它在图像上的窗口是单个像素。",
+      "reach.some": "此刻有 {count} 个像素会改变它。",
+      "reach.one": "此刻有一个像素会改变它。",
+      "reach.none": "此刻没有像素会改变它。",
       "reach.about": "梯度：橙色像素变亮，这个数变大；蓝色像素变亮，这个数变小。",
       "why.title": "为什么是这个类别",
       "why.class": "类别",
@@ -280,15 +308,19 @@ const Words = (() => {
     button.lang = language === "zh" ? "en" : "zh-CN";
   }
 
-  // A number with three digits that count, and a real minus; whole numbers as they are.
-  function number(value) {
-    const short = Number.isInteger(value) && Math.abs(value) < 1e6 ? value : Number(value.toPrecision(3));
-    return String(short).replace(/-/g, "−").replace("Infinity", "∞");
+  // Sentences one behind the other; Chinese ones need no space.
+  function join(sentences) {
+    return sentences.join(language === "zh" ? "" : " ");
   }
 
-  // Whether `number` shows all of a value.
-  function whole(value) {
-    return (Number.isInteger(value) && Math.abs(value) < 1e6) || Number(value.toPrecision(3)) === value;
+  // Three digits of a number that count; whole numbers as they are.
+  function rounded(value) {
+    return Number.isInteger(value) && Math.abs(value) < 1e6 ? value : Number(value.toPrecision(3));
+  }
+
+  // A number as it is shown: rounded, with a real minus.
+  function number(value) {
+    return String(rounded(value)).replace(/-/g, "−").replace("Infinity", "∞");
   }
 
   // A name from a file as it may be shown: what does not print is escaped.
@@ -301,12 +333,18 @@ const Words = (() => {
   // A share of 1 as per cent.
   function percent(share) {
     const text = (100 * share).toFixed(1);
-    return text === "0.0" && share > 0 ? "<\u00a00.1\u00a0%" : `${text}\u00a0%`;
+    return text === "0.0" ? "<\u00a00.1\u00a0%" : `${text}\u00a0%`;
   }
 
   // A whole number with its thousands apart.
   function grouped(value) {
     return String(value).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+  }
+
+  // What a step is called: layers by their place as `stridenet summary` has it, transforms come before the first.
+  function step({ name, title, transform }) {
+    if (transform) return say("layers.before", { title });
+    return name ? `${name} · ${title}` : title;
   }
 
   // Where a number stands on the tiles of `grid`, as words; without `exact` only the tile.
@@ -315,5 +353,5 @@ const Words = (() => {
     return exact ? say("place.unit", { index: Maps.index(grid, { ...at, map: 0 }) }) : say("place.vector");
   }
 
-  return { TABLES, say, turn, apply, number, whole, visible, percent, grouped, place };
+  return { TABLES, say, turn, apply, join, rounded, number, visible, percent, grouped, step, place };
 })();
