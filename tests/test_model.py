@@ -92,6 +92,7 @@ def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
     for name, hint in (
         ("", "got none; check the path"),
         ("recipe.json", "got none; the run has begun, its first epoch writes one"),
+        ("history.jsonl", "got none; the run has epochs, so the file is missing"),
         ("seed-4/model.safetensors", "got none, this holds several runs: give .*/seed-4"),
         ("seeds.json", "got none, this holds several seeds: give .*/seed-4"),
     ):
@@ -100,6 +101,17 @@ def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
             (tmp_path / name).touch()
         with pytest.raises(FileNotFoundError, match=f"expected a run folder with model\\.safetensors, {hint}$"):
             load(tmp_path)
+
+
+def test_a_model_that_diverged_predicts_silently() -> None:
+    model = make()
+    for _, parameter in model.network.named_parameters():
+        parameter.value[...] = 1e38  # every sum overflows
+    few = np.full((2, *model.image_shape), 255, np.uint8)
+    for images in (few, np.repeat(few, 200, axis=0)):  # through NumPy; through compiled kernels
+        assert not np.isfinite(model.scores(images)).all()
+        assert model.predict(images).shape == (len(images),)
+        assert not np.isfinite(model.predict_proba(images)).any()
 
 
 def test_a_run_folder_is_loaded_by_its_model(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from stridenet.nn.layer import Layer
 from stridenet.nn.plan import InferencePlan, cores
 from stridenet.nn.rebuild import build
 from stridenet.shapes import Shape, by, integer
+from stridenet.train.evaluation import quiet
 
 FORMAT = "stridenet model"
 VERSION = 1
@@ -98,7 +99,7 @@ class Model:
         few = len(batch) < MANY
         self.network.eval()
         scores = layout.empty((len(batch), len(self.classes)))
-        with kernels.use(kernels.without_compiler() if few else kernels.resolve()):
+        with quiet(), kernels.use(kernels.without_compiler() if few else kernels.resolve()):
             for i in range(0, len(batch), batch_size):
                 x = to_unit(batch[i : i + batch_size])
                 scores[i : i + batch_size] = self._plan(self.transform(x))
@@ -110,7 +111,8 @@ class Model:
 
     def predict_proba(self, images: npt.ArrayLike) -> Array:
         """The probability of each class, (N, K); images as in `scores`."""
-        return np.exp(log_softmax(self.scores(images))[0])
+        with quiet():  # of scores that are not finite too
+            return np.exp(log_softmax(self.scores(images))[0])
 
     def read(self, path: str | os.PathLike[str]) -> Array:
         """The picture file `path` (PNG, JPEG, BMP, PPM) as an image (1, C, H, W) that the model takes, float32 0..1.
@@ -211,6 +213,8 @@ def _instead(folder: Path) -> str:
     if runs:
         several = "several seeds" if (folder / "seeds.json").exists() else "several runs"
         return f", this holds {several}: give {printable(runs[0].parent)}"
+    if (folder / "history.jsonl").exists():  # every run has a model from its first epoch on
+        return "; the run has epochs, so the file is missing"
     begun = (folder / "recipe.json").exists()
     return "; the run has begun, its first epoch writes one" if begun else "; check the path"
 

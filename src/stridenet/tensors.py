@@ -125,13 +125,14 @@ def _digest(meta: str, tensors: Iterable[tuple[str, str, Shape, memoryview]]) ->
 def _read_header(data: bytes, who: str) -> tuple[dict[str, _Entry], dict[str, str]]:
     """Check everything but the numbers: 8 bytes of length, a JSON header, tensors without gap or overlap."""
     if len(data) < 8:
-        _fail(who, "at least 8 bytes of safetensors", len(data))
+        _fail(who, "at least 8 bytes of safetensors", f"{len(data)}; the file is cut off")
     length = int.from_bytes(data[:8], "little")
     if length > max(len(data) - 8, MAX_HEADER):  # a text or a picture: its first bytes are no length
         _fail(who, "a model file (safetensors)", "another kind of file")
-    room = min(len(data) - 8, MAX_HEADER)
-    if not 2 <= length <= room:
-        _fail(who, f"a safetensors header of 2 to {room} bytes", length)
+    if length > len(data) - 8:
+        _fail(who, f"a safetensors header of {length} bytes", f"{len(data) - 8}; the file is cut off or damaged")
+    if not 2 <= length <= MAX_HEADER:
+        _fail(who, f"a safetensors header of 2 to {MAX_HEADER} bytes", length)
     header = data[8 : 8 + length]
     if not header.startswith(b"{"):
         _fail(who, 'a safetensors header that begins with "{"', repr(header[:8]))

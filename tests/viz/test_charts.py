@@ -107,6 +107,10 @@ def test_the_usual_step_is_the_median_over_the_epochs() -> None:
     chart = charts.norms(np.arange(3), {"0.weight": one, "3.weight": one / [1, 1, 2], "5.weight": zero}, "k")
     assert chart.title == "A step moves the weights by 0.001 to 0.002 of their norm"
     assert charts.norms(np.arange(3), {"5.weight": zero}, "k").title == "Weights and gradients"
+    still, wild = one * [1, 1, 0], one * [1e20, 1, 1e27]
+    assert charts.norms(np.arange(3), {"0.weight": still}, "k").title == "The weights do not move"
+    title = charts.norms(np.arange(3), {"0.weight": one, "3.weight": wild}, "k").title
+    assert title == "A step moves the weights by 0.002 to 2·10⁴ times their norm"
 
 
 def test_no_more_lines_than_can_be_told_apart() -> None:

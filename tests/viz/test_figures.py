@@ -36,6 +36,27 @@ def test_long_and_wide_names_are_cut() -> None:
     assert figures.shortened("便携式计算机", 10) == "便携式计…"
 
 
+@pytest.mark.parametrize("values", [(1, 1e30), (2e-7, 0.3), (0.3, 4), (1, 2000), (0, 2e30), (3e30, 3.2e30), (0, 7e7)])
+def test_an_axis_of_any_values_has_numbers(values: tuple[float, float]) -> None:
+    figure = figures.figure(4, 3)
+    axes = figure.add_subplot()
+    figures.line(axes, np.arange(2), np.array(values), figures.BLUE, "loss")
+    figures.value_axis(axes, np.array(values))
+    figure.canvas.draw()
+    low, high = axes.get_ylim()
+    ticks = zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+    shown = [label.get_text() for place, label in ticks if low <= place <= high]
+    assert 3 <= len(shown) <= 12
+    assert len(set(shown)) == len(shown)
+    assert max(map(len, shown)) <= 8
+    assert axes.yaxis.get_offset_text().get_text() == ""
+
+
+def test_numbers_of_any_size_can_be_read() -> None:
+    wanted = {0.0: "0", 12.5: "12.5", 1e5: "10⁵", -2.5e30: "-2.5·10³⁰", 1e-7: "10⁻⁷", -1e9: "-10⁹", 11e9: "1.1·10¹⁰"}
+    assert {value: figures.number(value) for value in wanted} == wanted
+
+
 def test_a_column_has_gaps() -> None:
     found = figures.column([{"lr": 1}, {}, {"lr": None}], "lr")
     np.testing.assert_array_equal(found, [1.0, math.nan, math.nan])

@@ -27,13 +27,13 @@ from stridenet.train.metrics import measure
 from stridenet.viz import insides, report, sections
 from stridenet.viz.blocks import AbsentError
 from stridenet.viz.report import page_about, text_of
-from stridenet.viz.runs import Record, read
+from stridenet.viz.runs import Record, each_once, read
 from stridenet.viz.sections import summary
 from stridenet.zoo import recipes
 
 TITLES = [
-    "Curves", "Confusion matrix", "Each class", "Calibration", "Most confident mistakes", "First-layer filters",
-    "Time by layer", "One image through every layer", "Weights, gradients and updates", "Recipe",
+    "Curves", "Each class", "Confusion matrix", "Calibration", "Most confident mistakes", "First-layer filters",
+    "Time by layer", "Weights, gradients and updates", "One image through every layer", "Recipe",
     "Versions and machine",
 ]  # fmt: skip
 
@@ -233,6 +233,66 @@ def test_a_run_that_has_just_begun_has_a_page(copy: Path) -> None:
     assert "lenet5-digits" in text
 
 
+def test_a_finished_run_whose_model_is_gone_says_so(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    text = words(text_of([copy]))
+    assert text.count("The file model.safetensors of the run is missing.") == 5
+    assert "its first epoch writes" not in text
+
+
+def test_why_something_is_not_in_it_is_given_back(copy: Path, digits_run: Path, tmp_path: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    why = "The file model.safetensors of the run is missing."
+    assert report.report([copy], tmp_path / "a.html") == [why]
+    assert report.report([copy, digits_run], tmp_path / "b.html") == [f"{copy}: {why}"]
+    assert report.report([digits_run], tmp_path / "c.html") == []
+
+
+def test_a_run_is_taken_once(copy: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.parent)
+    run = Path("run")
+    assert each_once([copy, digits_run, run, copy / ".." / "run"]) == [copy, digits_run]
+    assert re.findall(r"<h1>(.*?)</h1>", text_of([run, copy])) == ["Report: run"]
+
+
+def test_what_is_no_run_is_said(copy: Path, tmp_path: Path) -> None:
+    for name in ("run", *(f"runs/{i}" for i in range(7))):
+        shutil.copytree(copy, tmp_path / "x" / name, ignore=shutil.ignore_patterns("*.safetensors"))
+    folder, wanted = tmp_path / "x", "expected a run folder with recipe.json, got"
+    (folder / "picture.png").touch()
+    (folder / "empty").mkdir()
+    for name, message in {
+        "none": "no such file or folder; check the path",
+        "none/recipe.json/none": "no such file or folder; check the path",
+        "picture.png": f"{wanted} a file",
+        "run/history.jsonl": f"{wanted} a file; give {folder}/run",
+        "empty": f"{wanted} none; check the path",
+        "runs": f"{wanted} a folder of runs; give one or more of "
+        + ", ".join(f"{folder}/runs/{i}" for i in range(5))
+        + " or 2 more",
+    }.items():
+        with pytest.raises(FileNotFoundError) as caught:
+            report.folders_of(folder / name)
+        assert str(caught.value) == f"{folder / name}: {message}"
+
+
+@pytest.mark.parametrize("best", [0, 1234])
+def test_the_table_of_very_many_epochs_has_some(best: int) -> None:
+    row = {"step": 1, "lr": 0.1, "train_loss": 1.5, "seconds": 0.5, "validation_accuracy": 0.5, "validation_loss": 1.0}
+    history = [row | {"epoch": i, "validation_accuracy": 0.5 + 0.25 * (i == best)} for i in range(3000)]
+    run = record(("a", "b"), history=history)
+    section = "".join(sections._curves(run, "k"))
+    assert "The history; of more than 1 000 epochs so many, evenly, with the first, the last and the best" in section
+    epochs = [int(cells[0]) for cells in rows(section)]
+    assert 999 <= len(epochs) <= 1000
+    assert (epochs[0], epochs[-1]) == (1, 3000)
+    assert best + 1 in epochs
+    assert max(np.diff(epochs)) <= 4
+    several = report._curves([run, record(("a", "b"))], ["first", "second"])
+    assert [cells[1] for cells in rows(several)] == [*map(str, epochs), "1"]
+    assert "of more than" not in "".join(sections._curves(record(("a", "b"), history=history[:1000]), "k"))
+
+
 def test_a_run_of_an_earlier_version_has_no_norms(copy: Path) -> None:
     lines = [json.loads(line) for line in (copy / "history.jsonl").read_text().splitlines()]
     bare = [{name: value for name, value in row.items() if name != "norms"} for row in lines]
@@ -413,6 +473,11 @@ def test_it_opens_in_a_browser(
             assert accessibility(shown) == []
             root = "document.documentElement"
             assert shown.evaluate(f"{root}.scrollWidth") <= shown.evaluate(f"{root}.clientWidth")
+            long = "2 TrainableSubsampling2dOfSomebodyElse"
+            shown.evaluate(f"document.querySelector('.maps li:nth-child(2) b').textContent = '{long}'")
+            for name in ("section", ".maps li > div"):  # nothing runs over its neighbour
+                wide = "(each) => each.scrollWidth > each.clientWidth"
+                assert shown.evaluate(f"[...document.querySelectorAll('{name}')].filter({wide}).length") == 0
             assert shown.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth)")
             ink = shown.evaluate("getComputedStyle(document.querySelector('.chart text')).fill")
             assert ink == ("rgb(163, 174, 185)" if dark else "rgb(85, 97, 108)")  # the quiet colour of each

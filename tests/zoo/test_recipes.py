@@ -143,6 +143,11 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "section": ({"optimiser": {}}, r"recipe: expected keys about, .*, got 'optimiser'; did you mean 'optimizer'\?"),
     "dunder section": ({"__class__": {}}, r"recipe: expected keys .*, got '__class__'"),
     "key": ({"optimizer.learning_rat": 1}, r"recipe\.optimizer: expected keys name, lr, .*, got 'learning_rat'"),
+    "key of another framework": (
+        {"optimizer.learning_rate": 0.1},
+        r"recipe\.optimizer: .*, got 'learning_rate'; did you mean 'lr'\?$",
+    ),
+    "key of another framework, elsewhere": ({"data.learning_rate": 0.1}, r"recipe\.data: .*, got 'learning_rate'$"),
     "near key": ({"optimizer.l": 1}, r"recipe\.optimizer: .*, got 'l'; did you mean 'lr'\?"),
     "dunder key": ({"train.__class__": 1}, r"recipe\.train: expected keys .*, got '__class__'"),
     "escape": ({"train.\x1b[31m": 1}, r"recipe\.train: expected keys .*, got '\\\\x1b\[31m'"),

@@ -50,15 +50,18 @@ def report(runs: tuple[Path, ...], out: Path | None, force: bool, data: str | No
     from stridenet import kernels
     from stridenet.experiment import recipe_of
     from stridenet.viz.report import FILE, report
-    from stridenet.viz.runs import folders_of
+    from stridenet.viz.runs import each_once, folders_of
 
     if out and out.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"report: expected --out with the suffix .html, got {printable(out)}")
+    runs = tuple(each_once(runs))
     for folder in (folder for run in runs for folder in folders_of(run)):
         recipe_of(folder)  # what is no run is said before anything takes time
     if kernels.resolve() == "batchlast":
         compile_first(partial(click.echo, err=True))
     path = out or (runs[0] / FILE if len(runs) == 1 else Path(FILE))
     anew = out is None and len(runs) == 1  # it belongs to the run, as its pictures do
-    report(runs, path, data=data, image=image, overwrite=force or anew)
+    missing = report(runs, path, data=data, image=image, overwrite=force or anew)
     click.echo(f"{printable(path)}  {path.stat().st_size / 1000:.0f} kB; open it in a browser")
+    for why in missing:
+        click.echo(why)

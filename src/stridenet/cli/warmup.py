@@ -50,7 +50,7 @@ def compile_first(say: Callable[[str], None]) -> None:
         _warm_up()
         return
     how = "once" if private_folder() else "which cannot be kept here (stridenet warmup says why)"
-    say(f"compiling kernels, {how}: 15 to 30 s")
+    say(f"compiling kernels, {how}: some 15 to 30 s on a quiet machine")
     say(f"compiled in {_seconds_of(_warm_up):.1f} s")
 
 

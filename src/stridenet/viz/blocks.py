@@ -51,10 +51,16 @@ def contents(label: str, places: Iterable[tuple[str, str]]) -> str:
     return f'<nav aria-label="{page.text(label)}"><ul>{links}</ul></nav>'
 
 
-def section(title: str, key: str, level: int, parts: Iterable[str], *, wide: bool = False) -> str:
-    """A section with its heading; a wide one has the whole width of the page."""
+def band(*columns: Iterable[str]) -> str:
+    """Columns of sections, beside each other where there is room; one alone has the whole width of the page."""
+    inside = "".join(f"<div>{''.join(sections)}</div>" for sections in columns)
+    return f'<div class="band">{inside}</div>'
+
+
+def section(title: str, key: str, level: int, parts: Iterable[str]) -> str:
+    """A section with its heading."""
     inside = "\n".join([heading(level, title, key), *parts])
-    return f'<section aria-labelledby="{key}"{" class=wide" * wide}>\n{inside}\n</section>'
+    return f'<section aria-labelledby="{key}">\n{inside}\n</section>'
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> str:

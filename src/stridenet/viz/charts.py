@@ -150,8 +150,11 @@ def norms(epochs: Array, found: Mapping[str, Array], key: str) -> Chart:
     _legend_below(figure, panels[0], columns=2)
     usual = [float(np.median(known)) for known in (values[np.isfinite(values)] for values in ratios) if len(known)]
     title = "Weights and gradients"
-    if usual:
-        title = f"A step moves the weights by {min(usual):.2g} to {max(usual):.2g} of their norm"
+    if usual and max(usual) > 0:
+        low, high = (figures.number(value, 2) for value in (min(usual), max(usual)))
+        title = f"A step moves the weights by {low} to {high} {'of' if max(usual) < 1 else 'times'} their norm"
+    elif usual:
+        title = "The weights do not move"
     return _chart(figure, key, title, "Euclidean norms at the first step of each epoch; dashed: one in a thousand")
 
 

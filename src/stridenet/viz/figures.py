@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 INK, QUIET, RULE, PALE = "#1f2933", "#5f6b76", "#dde2e7", "#e9eef3"  # text, lesser text, grid, neutral cells
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#007a5a"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_DECADES, _HUGE = 10**3.5, 1e5  # of an axis: with ticks at 2 and 5; from where numbers are written as powers
 LATIN = "DejaVu Sans"  # comes with matplotlib
 CHINESE = (
     *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei"),
@@ -93,16 +95,24 @@ def legend(axes: Axes) -> None:
 
 def value_axis(axes: Axes, values: Array) -> None:
     """A logarithmic axis for values that span more than a decade, else one from zero."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     finite = values[np.isfinite(values)]
-    if len(finite) and finite.min() > 0 and finite.max() > 10 * finite.min():
+    largest = float(finite.max(initial=0))
+    if len(finite) and finite.min() > 0 and largest > 10 * finite.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        few = largest < _DECADES * finite.min()  # of more, LogLocator would give too many ticks, or none
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
+        if largest >= _HUGE:
+            axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+
+
+def _tick(value: float, _place: int | None) -> str:
+    return number(value)
 
 
 def colour_bar(axes: Axes, image: AxesImage, label: str) -> None:
@@ -162,6 +172,19 @@ def shortened(name: str, width: int, dots: str = "…") -> str:
     while letters(name) > width - len(dots):
         name = name[:-1]
     return name + dots
+
+
+def number(value: float, digits: int = 5) -> str:
+    """A number of so many digits as people read it, however large.
+
+    >>> number(0.25), number(1e6), number(1.26e-7, 2)
+    ('0.25', '10⁶', '1.3·10⁻⁷')
+    """
+    digits_, _, power = f"{value:.{digits}g}".partition("e")
+    if not power:
+        return digits_
+    factor = {"1": "", "-1": "-"}.get(digits_, f"{digits_}·")
+    return f"{factor}10" + str(int(power)).translate(_RAISED)
 
 
 def percent(share: float) -> str:

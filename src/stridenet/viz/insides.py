@@ -21,7 +21,7 @@ from stridenet.train.evaluation import quiet
 from stridenet.viz import charts, pixels
 from stridenet.viz.blocks import AbsentError, brief, drawing, four_digits, paragraph, picture, table
 from stridenet.viz.page import text
-from stridenet.viz.runs import Record
+from stridenet.viz.runs import Record, without_model
 
 BATCH, SECONDS = 64, 0.5  # of a timing
 ROOM = 2**28  # bytes for the outputs of all layers in it; of large images fewer fit
@@ -32,7 +32,7 @@ _FIRST = 200  # images among which one is looked for
 
 def _model(run: Record) -> Model:
     if run.model is None:
-        raise AbsentError("The run has no model yet; its first epoch writes one.")
+        raise AbsentError(without_model(run.history))
     return run.model
 
 

@@ -64,7 +64,7 @@ def draw_curves(figure: Figure, history: Sequence[Mapping[str, Any]]) -> tuple[s
         title = f"Validation accuracy {percent(accuracy[best])} (best, epoch {epochs[best]:.0f})"
         below = _error_panel(panels[1], epochs, accuracy, column(history, "validation_n"), best)
     else:
-        title = f"Training loss {column(history, 'train_loss')[-1]:.4g} after epoch {epochs[-1]:.0f}"
+        title = f"Training loss {figures.number(column(history, 'train_loss')[-1], 4)} after epoch {epochs[-1]:.0f}"
         below = "no validation images"
     figures.line(panels[-1], epochs, column(history, "lr"), GREEN, "learning rate")
     panels[-1].set(xlabel="epoch", ylabel="learning rate", ylim=(0, None), xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))

@@ -11,10 +11,10 @@ from stridenet.errors import ConfigError, printable
 from stridenet.files import FilePath, refuse_existing, write_atomic
 from stridenet.shapes import LARGEST, flag, grouped, integer
 from stridenet.viz import charts, page
-from stridenet.viz.blocks import DASH, brief, contents, drawing, four_digits, heading, paragraph, section, table
+from stridenet.viz.blocks import DASH, band, brief, contents, drawing, four_digits, heading, paragraph, section, table
 from stridenet.viz.figures import column, percent
-from stridenet.viz.runs import Record, folders_of, read
-from stridenet.viz.sections import leaves, places, sections, summary, trained
+from stridenet.viz.runs import Record, each_once, folders_of, read
+from stridenet.viz.sections import leaves, places, sections, some_epochs, summary, thinned, trained
 
 FILE = "report.html"  # its name in a run folder
 
@@ -26,11 +26,11 @@ def report(
     data: str | None = None,
     image: int | None = None,
     overwrite: bool = False,
-) -> None:
-    """Write a report about `runs` as one HTML page.
+) -> list[str]:
+    """Write a report about `runs` as one HTML page; give back why something is not in it, a sentence each.
 
     Args:
-        runs: run folders; the folder of several seeds stands for all that have begun.
+        runs: run folders, each taken once; the folder of several seeds stands for all that have begun.
         path: of the page.
         data: where the test images are, as `open_data` takes it; None is where the recipe has them. They are not
             downloaded: where they are not to be had, the page says so, unless `data` names them.
@@ -45,20 +45,27 @@ def report(
     """
     if not flag("report", "overwrite", overwrite):
         refuse_existing(path, "--force")
-    write_atomic(path, text_of(runs, data=data, image=image).encode())
+    records = _records(runs, data, image)
+    write_atomic(path, page_about(records, image).encode())
+    return [run.why if len(records) == 1 else f"{printable(run.folder)}: {run.why}" for run in records if run.why]
 
 
 def text_of(runs: Sequence[FilePath], *, data: str | None = None, image: int | None = None) -> str:
     """The text of the page that `report` writes; arguments and errors as there."""
+    return page_about(_records(runs, data, image), image)
+
+
+def _records(runs: Sequence[FilePath], data: str | None, image: int | None) -> list[Record]:
+    """The runs, read; arguments and errors as of `report`."""
     image = None if image is None else integer("report", "image", image, minimum=0)
-    folders = [folder for run in runs for folder in folders_of(Path(run))]
+    folders = each_once(folder for run in runs for folder in folders_of(Path(run)))
     if not folders:
         raise ConfigError("report: expected one run or more, got none")
     records = [read(folder, data) for folder in folders]
     least = min((len(run.test) for run in records if run.test is not None), default=LARGEST)
     if image is not None and image >= least:
         raise ConfigError(f"report: expected an image below the {grouped(least)} of the test set, got {image}")
-    return page_about(records, image)
+    return records
 
 
 def page_about(runs: Sequence[Record], image: int | None = None) -> str:
@@ -76,16 +83,16 @@ def page_about(runs: Sequence[Record], image: int | None = None) -> str:
 def _one(runs: Sequence[Record], image: int | None) -> str:
     (run,) = runs
     links = contents("Sections", places("run"))
-    return "\n".join([summary(run), links, '<div class="sections">', *sections(run, "run", 2, image), "</div>"])
+    return "\n".join([summary(run), links, *sections(run, "run", 2, image)])
 
 
 def _several(runs: Sequence[Record], image: int | None) -> str:
     names = [brief(printable(run.folder)) for run in runs]
-    parts = [contents("Runs", [(name, f"run{i}") for i, name in enumerate(names)]), '<div class="sections">']
-    parts += [_results(runs, names), _differences(runs, names), _curves(runs, names), "</div>"]
+    parts = [contents("Runs", [(name, f"run{i}") for i, name in enumerate(names)])]
+    parts += [band([_results(runs, names)]), band([_differences(runs, names)], [_curves(runs, names)])]
     for i, (run, name) in enumerate(zip(runs, names, strict=True)):
-        inside = [heading(2, name, f"run{i}"), summary(run), '<div class="sections">']
-        parts += ["<article>", *inside, *sections(run, f"run{i}", 3, image), "</div>", "</article>"]
+        inside = [heading(2, name, f"run{i}"), summary(run), *sections(run, f"run{i}", 3, image)]
+        parts += ["<article>", *inside, "</article>"]
     return "\n".join(parts)
 
 
@@ -103,9 +110,7 @@ def _results(runs: Sequence[Record], names: Sequence[str]) -> str:
         rows.append((name, accuracy, interval, count, size, str(len(run.history)), seconds))
     head = ["run", "test accuracy", "95 % interval (%)", "test images", "parameters", "epochs", "seconds"]
     how = "An interval says what the number of test images leaves open, not what another seed would bring."
-    return section(
-        "Results", "results", 2, [paragraph(how, "how"), table("The test of each run", head, rows)], wide=True
-    )
+    return section("Results", "results", 2, [paragraph(how, "how"), table("The test of each run", head, rows)])
 
 
 def _differences(runs: Sequence[Record], names: Sequence[str]) -> str:
@@ -127,7 +132,8 @@ def _curves(runs: Sequence[Record], names: Sequence[str]) -> str:
     rows = [
         (name, str(row["epoch"] + 1), *four_digits(float(row.get(key, math.nan)) for key in keys))
         for name, history in histories
-        for row in history
+        for row in some_epochs(history)
     ]
-    numbers = table("The histories", ["run", "epoch", "training loss", "validation accuracy"], rows)
+    caption = "The histories" + thinned(*(history for _, history in histories))
+    numbers = table(caption, ["run", "epoch", "training loss", "validation accuracy"], rows)
     return section("Curves", "curves", 2, [drawing(charts.comparison(histories, "curves"), numbers)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,6 +27,7 @@ from stridenet.zoo.recipes import Recipe
 
 _MOST = 2**26  # bytes of a history
 _LARGEST = 1e100  # of a history: no training comes near, and the charts stay finite
+_RECIPE, _NAMED = "recipe.json", 5  # runs, of those that a folder holds
 _NUMBERS = {"best_epoch": int, "epochs": int, "seconds": (int, float), "data": dict, "machine": dict, "ended_by": str}
 
 
@@ -40,7 +41,7 @@ class Record:
         history: a row for each epoch, as `Trainer.fit` gives it; empty before the first is done.
         results: what results.json holds, None if the run is not finished.
         metrics: of its test, None likewise.
-        model: None before the first epoch is done.
+        model: None before the first epoch is done, or where its file is missing.
         test: the test images, None where they are not to be had.
         why: there are no test images, as a sentence.
         date: of the last of its files, in UTC.
@@ -72,14 +73,44 @@ class Record:
 
 
 def folders_of(folder: Path) -> list[Path]:
-    """The run folders that a folder stands for: itself, or those of a series of seeds that have begun."""
+    """The run folders that a folder stands for: itself, or those of a series of seeds that have begun.
+
+    Raises:
+        FileNotFoundError: it is neither; the message says what it is.
+        ConfigError: no run of the series has begun.
+    """
     if not is_series(folder):
+        if not (folder / _RECIPE).exists():
+            raise FileNotFoundError(f"{printable(folder)}: {_no_run(folder)}")
         return [folder]
     series = open_series(folder)
     begun = [run for run in map(series.run_folder, series.seeds) if (run / "recipe.json").exists()]
     if not begun:
         raise ConfigError(f"{printable(folder)}: expected a series with a run that has begun, got none")
     return begun
+
+
+def _no_run(path: Path) -> str:
+    """What is wrong with a path that is no run folder, as the end of a message."""
+    wanted = f"expected a run folder with {_RECIPE}"
+    if not path.exists():
+        return "no such file or folder; check the path"
+    if not path.is_dir():
+        own = (path.parent / _RECIPE).exists()
+        return f"{wanted}, got a file" + f"; give {printable(path.parent)}" * own
+    runs = [printable(found.parent) for found in sorted(path.glob(f"*/{_RECIPE}"))]
+    if not runs:
+        return f"{wanted}, got none; check the path"
+    more = f" or {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    return f"{wanted}, got a folder of runs; give one or more of {', '.join(runs[:_NAMED])}{more}"
+
+
+def each_once(folders: Iterable[Path]) -> list[Path]:
+    """The folders without those that are there already under another name."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
 
 
 def read(folder: Path, data: str | None = None) -> Record:
@@ -91,18 +122,27 @@ def read(folder: Path, data: str | None = None) -> Record:
         ModelFileError, DataError: the model or `data` is damaged; `data` are not the images of the run.
     """
     recipe = recipe_of(folder)
-    history = _history(folder / "history.jsonl")
+    history = history_of(folder)
     results, metrics = _results(folder / "results.json") if is_finished(folder) else (None, None)
     model = load(folder) if (folder / FILE).exists() else None
     if model is not None and metrics is not None and len(metrics.confusion) != len(model.classes):
         _refuse(folder / "results.json", f"the counts of {len(model.classes)} classes", len(metrics.confusion))
-    test, why = _test(recipe, model, results, data)
+    test, why = _test(recipe, model, results, data) if model is not None else (None, without_model(history))
     files = (folder / name for name in ("recipe.json", "history.jsonl", "results.json"))
     latest = max(path.stat().st_mtime for path in files if path.exists())
     return Record(folder, recipe, history, results, metrics, model, test, why, datetime.fromtimestamp(latest, UTC))
 
 
-def _history(path: Path) -> list[dict[str, Any]]:
+def without_model(history: Sequence[object]) -> str:
+    """Why a run has no model, as a sentence."""
+    if history:
+        return f"The file {FILE} of the run is missing."
+    return "The run has no model yet; its first epoch writes one."
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the run in `folder`, whose file is not believed; none before its first epoch is done."""
+    path = folder / "history.jsonl"
     if not path.exists():
         return []
     lines, who = read_regular(path, limit=_MOST).splitlines(), printable(path)
@@ -156,11 +196,9 @@ def _counts(value: Any) -> Array | None:
 
 
 def _test(
-    recipe: Recipe, model: Model | None, results: Mapping[str, Any] | None, data: str | None
+    recipe: Recipe, model: Model, results: Mapping[str, Any] | None, data: str | None
 ) -> tuple[Dataset | None, str]:
     """The test images, or why there are none; with `data` that is an error."""
-    if model is None:
-        return None, "The run has no model yet; its first epoch writes one."
     source = recipe["data"]["name"] if data is None else data
     try:
         size = model.image_shape[1] if has_pictures(source) else None

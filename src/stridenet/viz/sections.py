@@ -13,11 +13,12 @@ from stridenet.errors import printable
 from stridenet.layout import Array
 from stridenet.nn.layer import Layer
 from stridenet.shapes import by, grouped
-from stridenet.train.metrics import Metrics, PerClass, per_class, reliability
+from stridenet.train.metrics import Metrics, PerClass, per_class, reliability, standing
 from stridenet.viz import charts, pixels
 from stridenet.viz.blocks import (
     DASH,
     AbsentError,
+    band,
     brief,
     drawing,
     four_digits,
@@ -27,6 +28,7 @@ from stridenet.viz.blocks import (
     section,
     table,
 )
+from stridenet.viz.charts import History
 from stridenet.viz.figures import column, percent
 from stridenet.viz.insides import filters, maps, norms, times
 from stridenet.viz.page import text
@@ -34,6 +36,7 @@ from stridenet.viz.plots import most_confident
 from stridenet.viz.runs import Record
 
 _MISTAKES = 36  # shown
+_MOST_ROWS = 1000  # of a table of epochs
 _LONGEST = 500  # characters of a value
 _WIDEST_TABLE = 30  # classes whose counts are a whole table
 
@@ -45,11 +48,13 @@ class _Section(NamedTuple):
     key: str
     how: str
     make: Callable[[Record, str], Sequence[str]]
-    wide: bool = False
+
+
+_Band = tuple[list[_Section], ...]  # columns beside each other, as high as each other for ten classes
 
 
 def sections(run: Record, key: str, level: int, image: int | None) -> list[str]:
-    """All sections about a run; where a section has nothing to show it says why, in a line.
+    """All sections about a run, in bands; where a section has nothing to show it says why, in a line.
 
     Args:
         run: the run.
@@ -57,20 +62,27 @@ def sections(run: Record, key: str, level: int, image: int | None) -> list[str]:
         level: of the headings.
         image: of which the feature maps are; None is the first that is classified correctly.
     """
-    found: list[str] = []
-    for each in (*_JUDGED, *_inside(image), *_MADE_WITH):
-        own = f"{key}-{each.key}"
-        try:
-            parts = [paragraph(each.how, "how"), *each.make(run, own)]
-        except AbsentError as nothing:
-            parts = [paragraph(str(nothing), "note")]
-        found.append(section(each.title, own, level, parts, wide=each.wide))
-    return found
+    return [
+        band(*([_made(each, run, key, level) for each in column] for column in columns)) for columns in _bands(image)
+    ]
+
+
+def _made(each: _Section, run: Record, key: str, level: int) -> str:
+    own = f"{key}-{each.key}"
+    try:
+        parts = [paragraph(each.how, "how"), *each.make(run, own)]
+    except AbsentError as nothing:
+        parts = [paragraph(str(nothing), "note")]
+    return section(each.title, own, level, parts)
+
+
+def _bands(image: int | None) -> list[_Band]:
+    return [_RESULTS, _WRONG, *_inside(image), _MADE_WITH]
 
 
 def places(key: str) -> list[tuple[str, str]]:
     """The title and the id of each section about a run whose ids begin with `key`."""
-    return [(each.title, f"{key}-{each.key}") for each in (*_JUDGED, *_inside(None), *_MADE_WITH)]
+    return [(each.title, f"{key}-{each.key}") for columns in _bands(None) for part in columns for each in part]
 
 
 def summary(run: Record) -> str:
@@ -119,6 +131,22 @@ def leaves(value: Any, name: str = "") -> list[tuple[str, str]]:
     return [(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]
 
 
+def some_epochs(history: History) -> History:
+    """The epochs that a table shows: all, or of many some, evenly, with the first, the last and the best."""
+    if len(history) <= _MOST_ROWS:
+        return history
+    best = max(range(len(history)), key=lambda i: standing(history[i]))
+    even = np.linspace(0, len(history) - 1, _MOST_ROWS - 1).round().astype(int).tolist()
+    return [history[i] for i in sorted({*even, best})]
+
+
+def thinned(*histories: History) -> str:
+    """The end of the caption of a table of histories: which epochs it has, if not all."""
+    if max(map(len, histories)) <= _MOST_ROWS:
+        return ""
+    return f"; of more than {grouped(_MOST_ROWS)} epochs so many, evenly, with the first, the last and the best"
+
+
 # What a section needs; AbsentError says why it is not there
 
 
@@ -146,9 +174,11 @@ def _curves(run: Record, key: str) -> list[str]:
         raise AbsentError("No epoch is done yet.")
     head = ["epoch", "training loss", "validation loss", "validation accuracy", "learning rate", "seconds"]
     names = ("train_loss", "validation_loss", "validation_accuracy", "lr", "seconds")
-    columns = [four_digits(column(run.history, name)) for name in names]
-    rows = [(str(row["epoch"] + 1), *cells) for row, *cells in zip(run.history, *columns, strict=True)]
-    return [drawing(charts.curves(run.history, key), table("The history", head, rows))]
+    some = some_epochs(run.history)
+    columns = [four_digits(column(some, name)) for name in names]
+    rows = [(str(row["epoch"] + 1), *cells) for row, *cells in zip(some, *columns, strict=True)]
+    caption = "The history" + thinned(run.history)
+    return [drawing(charts.curves(run.history, key), table(caption, head, rows))]
 
 
 def _confusion(run: Record, key: str) -> list[str]:
@@ -215,44 +245,51 @@ def _values(caption: str, record: dict[str, Any]) -> str:
     return table(caption, ["name", "value"], rows, numbers=False)
 
 
-_JUDGED = [
-    _Section(
-        *("Curves", "curves"),
-        "Both losses should fall. Where the validation error no longer does, more epochs bring no more.",
-        _curves,
-    ),
-    _Section(
-        *("Confusion matrix", "confusion"),
-        "A row is what the images show, a column what the network said. The stronger the colour of a mistake,"
-        " the larger its share of the row.",
-        _confusion,
-    ),
-    _Section(
-        *("Each class", "classes"),
-        "Precision: of the images that were given the class, the share that show it. Recall: of the images that show"
-        " it, the share that were given it. F1 is their harmonic mean.",
-        _classes,
-    ),
-    _Section(
-        *("Calibration", "calibration"),
-        "Confidence is the highest probability of an image. On the dashed line a network is right as often as it says;"
-        " below it, it is too sure. The expected calibration error is the mean distance: Guo, Pleiss, Sun and"
-        " Weinberger 2017, On calibration of modern neural networks.",
-        _calibration,
-    ),
-    _Section(
-        *("Most confident mistakes", "mistakes"),
-        "True class → predicted class, its probability, and the image's place in the test set. They show what the"
-        " network has not understood, and labels that are wrong.",
-        _mistakes,
-        wide=True,
-    ),
-]
+_RESULTS: _Band = (
+    [
+        _Section(
+            *("Curves", "curves"),
+            "Both losses should fall. Where the validation error no longer does, more epochs bring no more.",
+            _curves,
+        ),
+        _Section(
+            *("Each class", "classes"),
+            "Precision: of the images that were given the class, the share that show it. Recall: of the images that"
+            " show it, the share that were given it. F1 is their harmonic mean.",
+            _classes,
+        ),
+    ],
+    [
+        _Section(
+            *("Confusion matrix", "confusion"),
+            "A row is what the images show, a column what the network said. The stronger the colour of a mistake,"
+            " the larger its share of the row.",
+            _confusion,
+        ),
+        _Section(
+            *("Calibration", "calibration"),
+            "Confidence is the highest probability of an image. On the dashed line a network is right as often as it"
+            " says; below it, it is too sure. The expected calibration error is the mean distance: Guo, Pleiss, Sun"
+            " and Weinberger 2017, On calibration of modern neural networks.",
+            _calibration,
+        ),
+    ],
+)
+_WRONG: _Band = (
+    [
+        _Section(
+            *("Most confident mistakes", "mistakes"),
+            "True class → predicted class, its probability, and the image's place in the test set. They show what the"
+            " network has not understood, and labels that are wrong.",
+            _mistakes,
+        ),
+    ],
+)
 
 
-def _inside(image: int | None) -> list[_Section]:
+def _inside(image: int | None) -> list[_Band]:
     """The sections that look into the network."""
-    return [
+    measured = [
         _Section(
             *("First-layer filters", "filters"),
             "What each filter of the first convolution looks for: a part of the image that looks like the filter gives"
@@ -265,12 +302,8 @@ def _inside(image: int | None) -> list[_Section]:
             " median of several rounds. A training runs the layers as one plan, which is faster.",
             times,
         ),
-        _Section(
-            *("One image through every layer", "maps"),
-            "Orange is above zero, blue below it, clear is zero; each layer has a scale of its own.",
-            partial(maps, image=image),
-            wide=True,
-        ),
+    ]
+    learnt = [
         _Section(
             *("Weights, gradients and updates", "norms"),
             "An update of about a thousandth of the weight is usual; with far more the training leaps, with far less it"
@@ -278,15 +311,17 @@ def _inside(image: int | None) -> list[_Section]:
             norms,
         ),
     ]
+    followed = [
+        _Section(
+            *("One image through every layer", "maps"),
+            "Orange is above zero, blue below it, clear is zero; each layer has a scale of its own.",
+            partial(maps, image=image),
+        ),
+    ]
+    return [(measured, learnt), (followed,)]
 
 
-_MADE_WITH = [
-    _Section("Recipe", "recipe", "With this the run can be made again.", _recipe),
-    _Section(
-        "Versions and machine",
-        "machine",
-        "Other versions and machines may give other last digits.",
-        _machine,
-        wide=True,
-    ),
-]
+_MADE_WITH: _Band = (
+    [_Section("Recipe", "recipe", "With this the run can be made again.", _recipe)],
+    [_Section("Versions and machine", "machine", "Other versions and machines may give other last digits.", _machine)],
+)

@@ -123,6 +123,9 @@ SCHEMA: dict[str, dict[str, _Key]] = {
 }
 
 
+_ELSEWHERE = {"learning_rate": "lr", "type": "name", "epsilon": "eps", "gamma": "factor"}  # other frameworks' keys
+
+
 def names() -> list[str]:
     """The recipes that come with stridenet."""
     files = resources.files("stridenet.zoo").joinpath("recipes").iterdir()
@@ -218,6 +221,6 @@ def _check_value(who: str, name: str, value: Any, key: _Key) -> Any:
 def _refuse_unknown(who: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for key in given:
         if key not in known:
-            raise ConfigError(
-                f"{who}: expected keys {', '.join(known)}, got {printable(key)[:80]!r}{suggestion(key, known)}"
-            )
+            same = _ELSEWHERE.get(key.lower(), "")
+            hint = suggestion(same if same in known else key, known)
+            raise ConfigError(f"{who}: expected keys {', '.join(known)}, got {printable(key)[:80]!r}{hint}")
