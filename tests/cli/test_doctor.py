@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stridenet import cli
+from stridenet.errors import DownloadError
 from stridenet.model import Model
 from stridenet.nn.layers import Flatten, Linear
 from stridenet.nn.sequential import Sequential
@@ -92,7 +93,60 @@ def test_other_data(recipe_file: Path, small_data: Path, capsys: pytest.CaptureF
 def test_a_model(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["doctor", str(digits_run)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:14].strip() for line in lines[:-2]] == ["finite", "gradients", "dead ReLUs", "tied pools"]
+    assert [line[:14].strip() for line in lines[:-2]] == ["finite", "gradients", "dead ReLUs", "tied pools", "history"]
+
+
+def test_a_run_whose_history_shows_what_went_wrong(
+    recipe_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of nothing: no gradient and no unit is wrong with it."""
+    monkeypatch.setattr("stridenet.experiment.Run._pictures", lambda *given: None)
+    assert cli.run(["train", str(recipe_file), "--out", "slow", "--lr", "1e-9"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("finding  update-ratio in training: steps are only ") == 1
+    assert cli.run(["doctor", "slow"]) == 1
+    out = capsys.readouterr().out
+    assert "slow: 1 finding to report" in out
+    assert "  do     Raise lr.\n" in out
+    path = change(recipe_file, "train = ", 'notes = { expected_findings = ["update-ratio"] }\ntrain = ')
+    assert cli.run(["train", path, "--out", "meant", "--lr", "1e-9", "--quiet"]) == 0
+    assert cli.run(["doctor", "meant"]) == 0
+    assert "expected      update-ratio in training: steps are only " in capsys.readouterr().out
+    (Path("meant") / "history.jsonl").write_text('{"epoch": 3}\n')
+    assert cli.run(["doctor", "meant"]) == 1
+    assert "expected the row of epoch 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e12])
+def test_a_model_of_large_weights_has_right_gradients(
+    scale: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = Sequential(Flatten(), Linear(256, 4, rng=np.random.default_rng(0)), input_shape=(1, 16, 16))
+    network.layers[1].weight.value *= scale
+    Model(network, "abcd", (1, 16, 16)).save(tmp_path / "model.safetensors")
+    assert cli.run(["doctor", "model.safetensors"]) == 0
+    said = "; not measured in layer 1 Linear (bias): too large weights, or a forward that jumps"
+    assert (said in capsys.readouterr().out) is (scale > 1e4)
+
+
+@pytest.mark.parametrize(("name", "size"), [("cifar10", "170 MB"), ("mnist", "11 MB")])
+def test_a_download_is_said(
+    name: str, size: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Path:
+        raise DownloadError("no network")
+
+    monkeypatch.setenv("STRIDENET_DATA", str(tmp_path))
+    monkeypatch.setattr("stridenet.data.fetch.is_cached", lambda *given: False)
+    monkeypatch.setattr(f"stridenet.data.fetch.fetch_{name}", refuse)
+    recipe = {"cifar10": "s4-cifar10", "mnist": "lenet5-mnist"}[name]
+    assert cli.run(["doctor", recipe]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    said, error = [line for line in err.splitlines() if "kernels" not in line and "compiled" not in line]
+    assert said.startswith(f"data {name} is not here: ")
+    assert said.endswith(f"downloaded once, {size}")
+    assert error == "stridenet: no network"
 
 
 @pytest.mark.parametrize("recipe", [{}, {"data": {"name": "there-is-none"}}, {"data": 3, "train": []}])

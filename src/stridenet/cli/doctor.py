@@ -13,15 +13,17 @@ from stridenet.cli.warmup import compile_first
 from stridenet.errors import ConfigError, StridenetError, printable, suggestion
 
 if TYPE_CHECKING:
-    from stridenet.data.dataset import Dataset
+    from stridenet.data.dataset import Dataset, Splits
     from stridenet.model import Model
+    from stridenet.nn.losses import Loss
     from stridenet.train.findings import Check
+    from stridenet.zoo.recipes import Recipe
 
 _EPILOG = """\b
 Examples:
   stridenet doctor lenet5-mnist               before a training
   stridenet doctor my_recipe.toml --data my_photos/
-  stridenet doctor runs/lenet5-mnist-001      after it: the gradients and units of the trained network
+  stridenet doctor runs/lenet5-mnist-001      after it: its history, the gradients and units of the trained network
 """
 
 
@@ -67,14 +69,14 @@ def doctor(source: str, data: str | None, as_json: bool) -> None:
 def _of_recipe(name: str, data: str | None) -> _Report:
     """The trainer that `stridenet train` would make, examined with its data."""
     from stridenet.cli.train import changed, with_places
-    from stridenet.experiment import data_of, prepare
+    from stridenet.experiment import prepare
     from stridenet.nn.plan import cores
     from stridenet.train.doctor import examine
     from stridenet.zoo import recipes
 
     recipe = changed(with_places(recipes.load(name), name), data, {})
     _compile()
-    setup = prepare(recipe, data_of(recipe), threads=cores())
+    setup = prepare(recipe, _data_of(recipe), threads=cores())
     test, training = setup.loader(setup.splits.test), recipe["train"]
     checks = examine(
         setup.trainer, setup.train, setup.validation, test, epochs=training["epochs"], fresh="init" not in training
@@ -82,8 +84,22 @@ def _of_recipe(name: str, data: str | None) -> _Report:
     return _Report(checks, recipe["notes"]["expected_findings"])
 
 
+def _data_of(recipe: Recipe) -> Splits:
+    """The data of `recipe`; that they are downloaded is said before."""
+    from stridenet.data.catalogue import NAMES, open_data
+    from stridenet.experiment import data_of
+
+    data = recipe["data"]
+    if data["name"] in NAMES:
+        try:
+            return open_data(data["name"], seed=recipe["train"]["seed"], size=data.get("size"), download=False)
+        except FileNotFoundError:
+            click.echo(f"data {data['name']} is not here: {NAMES[data['name']]}", err=True)
+    return data_of(recipe)
+
+
 def _of_model(path: Path, data: str | None) -> _Report:
-    """A trained network, with the training images of its data if they are here."""
+    """A trained network and the history of its run, with the training images of its data if they are here."""
     from stridenet.assembly import LOSSES
     from stridenet.data.loader import Loader
     from stridenet.loading import is_onnx
@@ -99,8 +115,27 @@ def _of_model(path: Path, data: str | None) -> _Report:
     _compile()
     known = LOSSES[loss] if isinstance(loss, str) and loss in LOSSES else cross_entropy
     expected = recipe_entry(model, "notes", "expected_findings")
-    checks = examine_network(model.network, known, model.input_shape, loader)
+    checks = [
+        *examine_network(model.network, known, model.input_shape, loader),
+        *_of_history(path, model, known, images),
+    ]
     return _Report(checks, cast("list[str]", expected) if isinstance(expected, list) else [])
+
+
+def _of_history(path: Path, model: Model, loss: Loss, images: Dataset | None) -> list[Check]:
+    """What the rows of a run folder say, if there are any."""
+    from stridenet.train.doctor import frequency_gain, indifferent_loss
+    from stridenet.train.watch import check_history
+    from stridenet.viz.runs import history_of
+
+    history = history_of(path) if path.is_dir() else []
+    if not history:
+        return []
+    start = indifferent_loss(loss, model.network, len(model.classes))
+    if images is not None and recipe_entry(model, "train", "class_weights") is None:
+        start -= frequency_gain(loss, images.targets, len(model.classes))
+    weights = {name for name, parameter in model.network.named_parameters() if parameter.value.ndim > 1}
+    return [check_history(history, start, weights)]
 
 
 def _training_images(model: Model, data: str | None) -> Dataset | None:

@@ -6,7 +6,7 @@ Every check says what it measured, so that silence means something. None of it c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from copy import deepcopy
 from itertools import islice
@@ -27,6 +27,7 @@ from stridenet.optim.optimizers import Optimizer
 from stridenet.shapes import Shape
 from stridenet.train.evaluation import blas_threads, quiet
 from stridenet.train.findings import Check, Finding
+from stridenet.train.lengths import LOWER, RATIOS, long_steps, short_steps
 from stridenet.train.policies import CurvatureEstimate
 from stridenet.train.separation import check_repeats, check_size, check_statistics, prepared
 from stridenet.train.signals import Passage, check_pools, check_units, passages
@@ -36,16 +37,19 @@ from stridenet.train.trainer import Trainer
 SAMPLE = 256  # images, drawn from the training images
 ROOM = 2**26  # bytes for the outputs of all layers on these images; at least FEW go through
 FEW = 20  # images to be learnt by heart; more take longer and say no more
-PATIENCE = 300  # steps for that, at each of RATES; the default recipes take 10 to 240
-RATES = (1, 10)  # times the highest lr of the run: a slow recipe is no wrong one
+PATIENCE = 300  # steps for that, at each lr; the default recipes take 10 to 240
+FURTHER = (
+    10  # times the highest lr of the run, for a slow recipe is no wrong one; or a tenth of it, where the loss jumps
+)
+# up, for that may be what a warm-up is for
 BATCH = 16  # images whose gradient is taken twice
 ROUNDING = 1e-3  # of the gradient: float32 is off by 1e-6
-AWAY = 2  # times the first loss: no plateau, a lr that is too high
+AWAY = 2  # times the loss at the start: it has jumped up
 PACE = 20  # steps on training batches: a parameter that gets no gradient in any of them gets none
 LOSS_LOW, LOSS_HIGH = 0.5, 10.0  # of the first loss to that of a network that knows nothing; in 30 seeds of the
-# default recipes it is up to 6.3 times that, with images in 0..255 hundreds of times
+# default recipes it is up to 6.3 times that, with images in 0..255 hundreds of times. Squared errors grow with the
+# square of the scores: as much as those of scores of LOSS_HIGH is allowed
 STILL = 0.01  # of the loss; less is no progress: report S2 comes 0.06 % down in twelve epochs
-RATIOS = 1e-5, 1e-1  # of the length of a step to that of the weights: a hundred times less or more than the usual 1e-3
 ONE_SCALE = 1.3  # largest to smallest scale of the weights; those of two layers that are drawn alike differ by less
 FADED = 1e-2  # of the spread that the images have; it is 0.64 to 5.6 in the default recipes that scale by fan_in
 
@@ -86,15 +90,15 @@ def examine(
         broken = next((passage for passage in way if not np.isfinite(passage.y).all()), None)
         if broken is not None:
             return [_not_finite(broken.place, "its first output is not finite")]
-        classes = way[-1].y.shape[1]
+        classes, steps = way[-1].y.shape[1], _check_steps(trainer, train, lr)
         return [
             *([_check_first_loss(trainer, way, targets), _check_start(trainer.network, way)] if fresh else []),
             check_gradients(trainer.network, x.shape[1:], trainer.loss, classes),
             *_check_rounds(trainer, train),
-            *_check_steps(trainer, train, lr),
+            *steps,
             check_units(way),
             check_pools(way),
-            _check_overfit(trainer, train, lr, classes),
+            _check_overfit(trainer, train, lr, classes, steps),
             check_statistics(given),
             check_size(0 if validation is None else len(validation.dataset)),
             check_repeats(given),
@@ -150,8 +154,9 @@ def frequency_gain(loss: Loss, targets: Array, classes: int, weights: Array | No
 def _check_first_loss(trainer: Trainer, way: list[Passage], targets: Array) -> Check:
     scores = way[-1].y
     found, wanted = trainer.loss(scores, targets)[0], indifferent_loss(trainer.loss, trainer.network, scores.shape[1])
-    figure = f"{found:.4g}, expected {wanted:.4g}"
-    if LOSS_LOW * wanted <= found <= LOSS_HIGH * wanted:
+    low, high = LOSS_LOW * wanted, LOSS_HIGH**2 if trainer.loss is mse else LOSS_HIGH * wanted
+    figure = f"{found:.4g}, to know nothing gives {wanted:.4g}; allowed {low:.3g} to {high:.3g}"
+    if low <= found <= high:
         return Check("first loss", figure)
     return Check("first loss", figure, (Finding("initial-loss", way[-1].place, f"the first loss is {figure}"),))
 
@@ -197,27 +202,27 @@ def _differing(params: ParameterVector, differs: Callable[[slice], bool]) -> str
     return "all parameters" if len(names) == len(params.slices) else ", ".join(names)
 
 
-def _check_steps(trainer: Trainer, train: Loader, lr: float) -> list[Check]:
-    """Some steps at the highest lr: what moves, and how far."""
-    parts = trainer.params.slices
-    lively, ratios, steps = dict.fromkeys(parts, False), {name: list[float]() for name in parts}, 0
+def _check_steps(trainer: Trainer, train: Loader, highest: float) -> list[Check]:
+    """The first steps of the run: what moves, and how far."""
+    parts, rates = trainer.params.slices, list[float]()
+    lively, ratios = dict.fromkeys(parts, False), {name: list[float]() for name in parts}
     with _restored(trainer):
         _estimate_curvature(trainer)
-        trainer.optimizer.lr = lr
         try:
             for x, y, weights in islice(train.epoch(0), PACE):
                 before = trainer.params.value.copy()
+                rates.append(trainer.optimizer.current_lr)
                 _step(trainer, x, y, weights)
-                steps += 1
                 for name, part in parts.items():
                     size, way = _norm(before[part]), _norm(trainer.params.value[part] - before[part])
-                    lively[name] |= bool(trainer.params.grad[part].any()) and way > 0
+                    lively[name] |= bool(trainer.params.grad[part].any()) and (way > 0 or not rates[-1])
                     ratios[name] += [way / size] if size else []
         except NumericsError as error:
-            return [_not_finite(f"step {error.step}", f"{error.tensor} is the first, at lr {lr:g}")]
+            return [_not_finite(f"step {error.step}", f"{error.tensor} is the first, at lr {rates[-1]:g}")]
     still = [name for name, moves in lively.items() if not moves]
-    weights = {name: float(np.mean(ratios[name])) for name, p in trainer.params.parameters.items() if p.value.ndim > 1}
-    return [_check_moves(still, len(parts), steps), _check_ratios(weights)]
+    names = [name for name, p in trainer.params.parameters.items() if p.value.ndim > 1 and ratios[name]]
+    means = {name: float(np.mean(ratios[name])) for name in names}
+    return [_check_moves(still, len(parts), len(rates)), _check_ratios(means, rates, highest)]
 
 
 def _check_moves(still: list[str], count: int, steps: int) -> Check:
@@ -226,18 +231,16 @@ def _check_moves(still: list[str], count: int, steps: int) -> Check:
     return Check("moved", figure, findings)
 
 
-def _check_ratios(ratios: dict[str, float]) -> Check:
-    """Of the length of a step and that of the weights that it moves, by the name of the weights."""
-    low, high = RATIOS
-    findings = [
-        Finding("update-ratio", name, f"a step is {ratio:.2g} of the weights, expected {low:g} to {high:g}")
-        for name, ratio in ratios.items()
-        if ratio and not low <= ratio <= high
-    ]
+def _check_ratios(ratios: dict[str, float], rates: list[float], highest: float) -> Check:
+    """Of the length of a step and that of the weights that it moves, by their names; short is what stays so later."""
+    growth = highest * len(rates) / (sum(rates) or math.inf)
+    findings = [*long_steps(ratios), *short_steps({name: growth * ratio for name, ratio in ratios.items()})]
     (least, first), (most, last) = (
         pick(((r, name) for name, r in ratios.items()), default=(0.0, "")) for pick in (min, max)
     )
-    figure = f"a step is {least:.2g} ({first}) to {most:.2g} ({last}) of the weights, allowed {low:g} to {high:g}"
+    low, high = (f"{bound:g}" for bound in RATIOS)
+    low += "" if growth < AWAY else f" (at lr {highest:.2g})"
+    figure = f"a step is {least:.2g} ({first}) to {most:.2g} ({last}) of the weights, allowed {low} to {high}"
     return Check("step size", figure, tuple(findings))
 
 
@@ -254,22 +257,35 @@ def _check_start(network: Layer, way: list[Passage]) -> Check:
     return Check("start values", figure, (Finding("one-scale-start", ", ".join(weights), what),))
 
 
-def _check_overfit(trainer: Trainer, train: Loader, lr: float, classes: int) -> Check:
-    """Whether a few images can be learnt by heart, at the highest lr of the run or above."""
-    (x, targets), figure = _sample(train, FEW), ""
-    for rate in (factor * lr for factor in RATES):
+def _check_overfit(trainer: Trainer, train: Loader, lr: float, classes: int, steps: list[Check]) -> Check:
+    """Whether a few images can be learnt by heart: at the highest lr of the run, else above it and below."""
+    found = [finding for check in steps for finding in check.findings]
+    if any(finding.code == "non-finite" for finding in found):
+        return Check("overfit", "not tried, where numbers are not finite")
+    (x, targets), cure, tried = _sample(train, FEW), _cure(found), list[str]()
+    for rate in (lr, lr * FURTHER, lr / FURTHER):
         losses, right = _by_heart(trainer, x, targets, rate)
         figure = f"{right} of {len(x)} images right after {len(losses)} steps at lr {rate:.2g}"
         if right == len(x):
-            return Check("overfit", figure)
+            return Check("overfit", f"{figure}, not at {' and '.join(tried)}" if tried else figure)
+        tried.append(f"{rate:.2g}")
+        jumped = len(losses) < PATIENCE or max(losses) > AWAY * losses[0]
         start = losses[0] - frequency_gain(trainer.loss, targets, classes) if losses else 0.0
-        if rate == lr and losses and (1 - STILL) * start < min(losses) and max(losses) < AWAY * losses[0]:
+        if rate == lr and not jumped and (1 - STILL) * start < min(losses):
             figure = (
                 f"{len(losses)} steps on {len(x)} images take the loss from {losses[0]:.4g} to {min(losses):.4g}, where"
                 f" to know nothing of the images gives {start:.4g}"
             )
-            return Check("overfit", figure, (Finding("plateau", "training", figure),))
-    return Check("overfit", figure, (Finding("cannot-overfit", "training", figure),))
+            return Check("overfit", figure, (Finding("plateau", "training", figure, cure),))
+    high, *others = tried
+    figure = f"{PATIENCE} steps do not get all {len(x)} images right at lr {high}, the highest of the run, nor at"
+    figure += f" {' and '.join(others)}"
+    return Check("overfit", figure, (Finding("cannot-overfit", "training", figure, cure),))
+
+
+def _cure(found: Iterable[Finding]) -> str:
+    """What helps a training whose steps are too long, if one of the findings says so."""
+    return LOWER if any(finding.cure == LOWER for finding in found) else ""
 
 
 def _by_heart(trainer: Trainer, x: Array, targets: Array, lr: float) -> tuple[list[float], int]:
@@ -319,14 +335,16 @@ def _way(network: Layer, x: Array) -> list[Passage]:
 def _restored(trainer: Trainer) -> Generator[None]:
     """Train inside as you like: afterwards all is as it was."""
     (tensors, meta), lr, gradient = trainer.state(), trainer.optimizer.lr, trainer.params.grad.copy()
-    mode = trainer.network.training
+    modes = [(layer, layer.training) for layer in trainer.network.walk()]
     trainer.network.train()
     try:
         yield
     finally:
         trainer.load_state(tensors, meta)
         trainer.optimizer.lr, trainer.params.grad[...] = lr, gradient
-        trainer.network.train(mode)
+        trainer.network.train()
+        for layer, mode in modes:
+            layer.training = mode
 
 
 def _step(trainer: Trainer, x: Array, y: Array, weights: Array | None = None) -> float:

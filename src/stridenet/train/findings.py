@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {
     "cannot-overfit": Kind(
         "A few hundred steps on 20 images do not get all 20 right.",
         "What cannot learn 20 images by heart will not learn 60 000.",
-        "Check the gradients, then lr; take dropout and decay out until it can.",
+        "Check the gradients, then lr, lower and higher; take dropout and decay out until it can.",
         _NOTES,
     ),
     "plateau": Kind(
@@ -115,26 +115,38 @@ KINDS: dict[str, Kind] = {
 
 
 class Finding(NamedTuple):
-    """Something wrong: its kind by `code`, `where`, and `what` was measured there, a sentence without its point."""
+    """Something wrong: its kind by `code`, `where`, and `what` was measured there, a sentence without its point.
+
+    Where that tells more than the kind, `cure` is what to do, as `what` is written.
+    """
 
     code: str
     where: str
     what: str
+    cure: str = ""
+
+    @property
+    def do(self) -> str:
+        """What to do."""
+        return _sentence(self.cure) if self.cure else KINDS[self.code].do
 
     def line(self) -> str:
         """The finding on one line."""
-        return f"{self.code} in {self.where}: {self.what}"
+        return f"{self.code} in {self.where}: {self.what}{f'; {self.cure}' if self.cure else ''}"
 
     def block(self) -> str:
         """The finding to be read: a sentence a line."""
-        kind = KINDS[self.code]
-        rows = {"what": f"{self.what[:1].upper()}{self.what[1:]}.", "where": self.where, "why": kind.why, "do": kind.do}
+        rows = {"what": _sentence(self.what), "where": self.where, "why": KINDS[self.code].why, "do": self.do}
         return "\n".join([self.code, *(f"  {name:<7}{text}" for name, text in rows.items())])
 
     def as_dict(self) -> dict[str, str]:
         """The finding for programs."""
-        kind = KINDS[self.code]
-        return {**self._asdict(), "why": kind.why, "do": kind.do}
+        said = {"code": self.code, "where": self.where, "what": self.what}
+        return said | {"why": KINDS[self.code].why, "do": self.do}
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 class Check(NamedTuple):

@@ -10,9 +10,16 @@ import numpy as np
 from stridenet import kernels
 from stridenet.data.loader import Loader
 from stridenet.shapes import integer
-from stridenet.train.doctor import PATIENCE, RATIOS, STILL, frequency_gain, indifferent_loss
+from stridenet.train.doctor import (
+    AWAY,
+    PATIENCE,
+    STILL,
+    frequency_gain,
+    indifferent_loss,
+)
 from stridenet.train.evaluation import quiet
-from stridenet.train.findings import Finding
+from stridenet.train.findings import Check, Finding
+from stridenet.train.lengths import LOWER, long_steps, short_steps
 from stridenet.train.separation import check_size, prepared
 from stridenet.train.signals import check_units, passages
 from stridenet.train.trainer import Callback, History, Trainer
@@ -43,7 +50,7 @@ class Watch(Callback):
     ) -> None:
         self.echo, self.train, self.expected = echo, train, expected
         self.judged = integer("Watch", "judged", judged, minimum=0)
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str, bool]] = set()
 
     def on_start(self, trainer: Trainer) -> None:
         """Look at the number of validation images."""
@@ -59,14 +66,15 @@ class Watch(Callback):
         data, classes = self.train.dataset, len(self.train.dataset.classes)
         if classes:
             gain = frequency_gain(trainer.loss, data.targets, classes, data.weights)
-            self._tell(plateau(history, indifferent_loss(trainer.loss, trainer.network, classes) - gain))
+            start = indifferent_loss(trainer.loss, trainer.network, classes) - gain
+            self._tell(plateau(history, start, weights))
         if trainer.epoch & (trainer.epoch - 1) == 0:
             self._tell(self._dead_units(trainer))
 
     def _tell(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
-            if finding.code not in self.expected and finding[:2] not in self._told:
-                self._told.add(finding[:2])
+            if finding.code not in self.expected and _topic(finding) not in self._told:
+                self._told.add(_topic(finding))
                 self.echo(f"finding  {finding.line()}; see docs/doctor.md")
 
     def _dead_units(self, trainer: Trainer) -> tuple[Finding, ...]:
@@ -81,17 +89,43 @@ class Watch(Callback):
             trainer.network.train(mode)
 
 
-def plateau(history: History, start: float) -> Iterator[Finding]:
+def check_history(history: History, start: float, weights: Container[str]) -> Check:
+    """What a `Watch` would have said of the rows of a run, but for its units.
+
+    Args:
+        history: one row at least.
+        start: the loss of a network that knows nothing of the images.
+        weights: the names of the parameters whose steps are judged.
+    """
+    found = [finding for row in history for finding in step_sizes([row], weights)]
+    found += [*step_sizes(history, weights), *still_parameters(history)]
+    if history[-1]["step"] >= PATIENCE:
+        found += plateau(history, start, weights)
+    first, last = history[0]["train_loss"], history[-1]["train_loss"]
+    once = {_topic(finding): finding for finding in reversed(found)}  # the first of each
+    figure = f"the loss goes from {first:.4g} in epoch 1 to {last:.4g} in epoch {len(history)}"
+    return Check("history", f"{figure}; to know nothing gives {start:.4g}", tuple(reversed(once.values())))
+
+
+def _topic(finding: Finding) -> tuple[str, str, bool]:
+    """What makes another finding of it; the figures change from epoch to epoch."""
+    return finding.code, finding.where, finding.cure == LOWER
+
+
+def plateau(history: History, start: float, weights: Container[str] = ()) -> Iterator[Finding]:
     """Whether no epoch has a loss clearly below `start`, that of a network that knows nothing of the images.
 
-    >>> list(plateau([{"train_loss": 2.3022}] * 3, start=2.3026))[0].what
-    '3 epochs leave the loss at 2.302, where to know nothing of the images gives 2.303'
+    A loss that has jumped up, or steps of the `weights` that are too long, ask for a lower lr.
+
+    >>> next(plateau([{"train_loss": 2.3022}] * 3, start=2.3026)).line()
+    'plateau in training: 3 epochs leave the loss at 2.302, where to know nothing of the images gives 2.303'
     """
-    best = min(row["train_loss"] for row in history)
-    if len(history) >= EPOCHS and best > (1 - STILL) * start:
+    losses = [row["train_loss"] for row in history]
+    if len(history) >= EPOCHS and min(losses) > (1 - STILL) * start:
+        long = max(losses) > AWAY * start or any(any(long_steps(ratios)) for ratios in _ratios(history, weights))
         nothing = f"where to know nothing of the images gives {start:.4g}"
-        what = f"{len(history)} epochs leave the loss at {best:.4g}, {nothing}"
-        yield Finding("plateau", "training", what)
+        what = f"{len(history)} epochs leave the loss at {min(losses):.4g}, {nothing}"
+        yield Finding("plateau", "training", what, LOWER if long else "")
 
 
 def still_parameters(history: History) -> Iterator[Finding]:
@@ -105,13 +139,20 @@ def still_parameters(history: History) -> Iterator[Finding]:
 
 def step_sizes(history: History, weights: Container[str]) -> Iterator[Finding]:
     """Steps that are too long beside their weights now, or were too short all the time."""
-    (low, high), rows = RATIOS, _norms(history)
-    for name in (name for name in (rows[0] if rows else ()) if name in weights):
-        ratios = (row[name][2] / row[name][0] if row[name][0] else 0.0 for row in rows)
-        now = next(ratios)
-        if now > high or (len(rows) >= EPOCHS and 0 < now < low and all(ratio < low for ratio in ratios)):
-            what = f"a step is {now:.2g} of the weights, expected {low:g} to {high:g}"
-            yield Finding("update-ratio", name, what)
+    rows = _ratios(history, weights)
+    now = next(rows, dict[str, float]())
+    yield from long_steps(now)
+    if len(history) >= EPOCHS and any(short_steps(now)):
+        longest = dict(now)
+        for row in rows:
+            longest = {name: max(ratio, row[name]) for name, ratio in longest.items()}
+        yield from short_steps({name: ratio if now[name] else 0.0 for name, ratio in longest.items()})
+
+
+def _ratios(history: History, weights: Container[str]) -> Iterator[dict[str, float]]:
+    """The length of a step to that of the weights, by their names, of every epoch that has norms, the last first."""
+    for row in _norms(history):
+        yield {name: update / size if size else 0.0 for name, (size, _, update) in row.items() if name in weights}
 
 
 def _norms(history: History) -> list[dict[str, list[float]]]:
