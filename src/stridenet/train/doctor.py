@@ -38,10 +38,9 @@ SAMPLE = 256  # images, drawn from the training images
 ROOM = 2**26  # bytes for the outputs of all layers on these images; at least FEW go through
 FEW = 20  # images to be learnt by heart; more take longer and say no more
 PATIENCE = 300  # steps for that, at each lr; the default recipes take 10 to 240
-FURTHER = (
-    10  # times the highest lr of the run, for a slow recipe is no wrong one; or a tenth of it, where the loss jumps
-)
-# up, for that may be what a warm-up is for
+# Times the highest lr of the run, for a slow recipe is no wrong one. Where the loss jumps up, a tenth of it: there may
+# be a warm-up for that.
+FURTHER = 10
 BATCH = 16  # images whose gradient is taken twice
 ROUNDING = 1e-3  # of the gradient: float32 is off by 1e-6
 AWAY = 2  # times the loss at the start: it has jumped up

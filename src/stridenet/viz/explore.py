@@ -1,7 +1,8 @@
 """The explorer: a model as one HTML page that runs it in the browser.
 
-The network itself is `assets/engine.js`, a transliteration of `kernels.loops`; `seeing.js` says what a number is made
-of, `fitting.js` turns a drawing into an image. Here is what they are given: the layers, the weights, some images.
+The operations are `assets/loops.js`, a transliteration of `kernels.loops`, and `engine.js` runs a network of them;
+`seeing.js` says what a number is made of, `fitting.js` turns a drawing into an image. Here is what they are given: the
+layers, the weights, some images.
 """
 
 from __future__ import annotations
