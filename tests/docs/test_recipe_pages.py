@@ -12,6 +12,7 @@ import pytest
 from stridenet.train.findings import KINDS
 from stridenet.zoo import recipes
 
+pytestmark = pytest.mark.big  # a page has a summary, which measures a step
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
