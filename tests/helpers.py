@@ -132,3 +132,12 @@ def together(size: int, work: Callable[[Communicator], Any]) -> list[Any]:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     return results
+
+
+def drawn(rng: np.random.Generator, size: tuple[int, int], ink: int, paper: int) -> np.ndarray:
+    """A thick bent line, off the centre, on paper that is a little uneven."""
+    plane = paper + rng.normal(0, 2, size) + np.linspace(0, 12, size[1])
+    for t in np.linspace(0, 1, 60):
+        i, j = int(size[0] * (0.2 + 0.6 * t)), int(size[1] * (0.3 + 0.3 * t * t))
+        plane[i : i + size[0] // 12 + 1, j : j + size[1] // 12 + 1] = ink
+    return np.clip(plane, 0, 255).astype(np.uint8)

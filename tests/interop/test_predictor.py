@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from fuzz.mutations import mutate_png
-from helpers import normwise
+from helpers import drawn, normwise
 from networks import CASES, lively
 from stridenet import cli
 from stridenet.data.catalogue import open_data
@@ -261,15 +261,6 @@ def test_sizes_change_as_in_pillow(kind: type) -> None:
             found = shrink(plane, (rows, columns), box)
             assert found.dtype == wanted.dtype
             np.testing.assert_allclose(found, wanted, rtol=0, atol=0 if kind is np.uint8 else 2e-7)
-
-
-def drawn(rng: np.random.Generator, size: tuple[int, int], ink: int, paper: int) -> Array:
-    """A thick bent line on paper that is a little uneven."""
-    plane = paper + rng.normal(0, 2, size) + np.linspace(0, 12, size[1])
-    for t in np.linspace(0, 1, 60):
-        i, j = int(size[0] * (0.2 + 0.6 * t)), int(size[1] * (0.3 + 0.3 * t * t))
-        plane[i : i + size[0] // 12 + 1, j : j + size[1] // 12 + 1] = ink
-    return np.clip(plane, 0, 255).astype(np.uint8)
 
 
 FRAMINGS = [None, Framing(0.0, 20 / 28), Framing(1.0, 0.9), Framing(0.02, 0.5)]

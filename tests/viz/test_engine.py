@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import normwise
+from helpers import drawn, normwise
 from networks import CASES, lively, random_network
 from stridenet import cli, kernels
 from stridenet.data.catalogue import open_data
@@ -459,15 +459,6 @@ FIT = """(net, pictures) => pictures.map(({ width, height, bytes }) => {
   const data = Uint8ClampedArray.from(atob(bytes), (letter) => letter.charCodeAt(0));
   return [...Stride.fit(net, { width, height, data })];
 })"""
-
-
-def drawn(rng: np.random.Generator, size: tuple[int, int], ink: int, paper: int) -> Array:
-    """A thick bent line, off the centre, on paper that is a little uneven."""
-    plane = paper + rng.normal(0, 2, size) + np.linspace(0, 12, size[1])
-    for t in np.linspace(0, 1, 60):
-        i, j = int(size[0] * (0.2 + 0.6 * t)), int(size[1] * (0.3 + 0.3 * t * t))
-        plane[i : i + size[0] // 12 + 1, j : j + size[1] // 12 + 1] = ink
-    return np.clip(plane, 0, 255).astype(np.uint8)
 
 
 def fitted(engine: Engine, model: Model, pictures: list[Image.Image]) -> Array:
